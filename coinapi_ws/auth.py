@@ -1,0 +1,120 @@
+"""The API key, and where it travels (vendor_notes.md, "Authentication").
+
+The key is a :class:`Secret` from the first line that sees it, also as a local variable, since tools that
+print a traceback with its locals would print a plain string.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Final, NoReturn
+from urllib.parse import quote
+
+from .exceptions import ConfigurationError
+
+API_KEY_VARIABLE: Final = "COINAPI_API_KEY"
+
+#: Ways to send the key. A JWT travels in the Authorization header, beside one of the ways that leave it free.
+AUTH_METHODS: Final = ("header", "query", "path", "authorization", "basic", "hello")
+AUTH_METHODS_WITH_JWT: Final = ("header", "query", "path", "hello")
+
+_REDACTED: Final = "***"
+
+
+class Secret:
+    """A string that never prints: not by ``str``, ``repr``, ``vars``, ``pickle`` or formatting."""
+
+    __slots__ = ("_forms", "_value")
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        basic = b64encode(f"coinapi:{value}".encode()).decode()
+        # Each form that the key takes on the wire, the longest first.
+        self._forms = tuple(sorted({value, quote(value, safe=""), basic}, key=len, reverse=True))
+
+    def reveal(self) -> str:
+        """Return the plain value; keep it out of local variables of code that may raise."""
+        return self._value
+
+    def redact(self, text: str) -> str:
+        """Replace the value, in each form it takes on the wire, by ``***``."""
+        for form in self._forms:
+            text = text.replace(form, _REDACTED)
+        return text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return _REDACTED
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled; pass the key again where it is needed")
+
+
+def api_key_secret(api_key: str | Secret | None) -> Secret | None:
+    """Return the given key, or the one of the environment variable COINAPI_API_KEY, or None."""
+    if api_key is None:
+        return _token(os.environ[API_KEY_VARIABLE]) if os.environ.get(API_KEY_VARIABLE) else None
+    return api_key if isinstance(api_key, Secret) else _token(api_key)
+
+
+def jwt_secret(token: str | Secret) -> Secret:
+    """Return the JWT that the user's callable gave, checked."""
+    return token if isinstance(token, Secret) else _token(token, "the JWT")
+
+
+def _token(value: str, what: str = "the API key") -> Secret:
+    # An error raised in here would show `value` as a local: only the pattern's verdict leaves the block.
+    secret = Secret(value) if isinstance(value, str) else None
+    del value
+    if secret is None or not re.fullmatch(r"[\x21-\x7e]+", secret.reveal()):
+        raise ConfigurationError(
+            f"{what} must be a non-empty string of printable ASCII without spaces; "
+            "look for a newline or quotes around it"
+        )
+    return secret
+
+
+def check_method(auth: str, *, has_jwt: bool) -> None:
+    """Raise ``ConfigurationError`` unless this way exists and goes together with a JWT, where there is one."""
+    allowed = AUTH_METHODS_WITH_JWT if has_jwt else AUTH_METHODS
+    if auth not in allowed:
+        beside = " together with a JWT" if has_jwt else ""
+        raise ConfigurationError(f"auth={auth!r} is not possible{beside}; write one of {', '.join(allowed)}")
+
+
+def authorized_target(target: str, auth: str, key: Secret) -> str:
+    """Return the request target with the key in it, for ``query`` and ``path``; else as it is."""
+    if auth == "query":
+        return f"{target}{'&' if '?' in target else '?'}apikey={quote(key.reveal(), safe='')}"
+    if auth == "path":
+        path, mark, query = target.partition("?")
+        return f"{path.rstrip('/')}/APIKEY-{quote(key.reveal(), safe='')}{mark}{query}"
+    return target
+
+
+def authorization_headers(auth: str, key: Secret, jwt: Secret | None) -> list[tuple[bytes, bytes]]:
+    """Return the headers that carry the key and the JWT; empty where they travel elsewhere."""
+    forms: Mapping[str, tuple[bytes, str]] = {
+        "header": (b"X-CoinAPI-Key", "{key}"),
+        "authorization": (b"Authorization", "{key}"),
+        "basic": (b"Authorization", "Basic {basic}"),
+    }
+    headers = []
+    if auth in forms:
+        name, form = forms[auth]
+        basic = b64encode(b"coinapi:" + key.reveal().encode()).decode()
+        headers.append((name, form.format(key=key.reveal(), basic=basic).encode("ascii")))
+    if jwt is not None:
+        headers.append((b"Authorization", b"Bearer " + jwt.reveal().encode("ascii")))
+    return headers

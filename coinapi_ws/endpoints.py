@@ -1,0 +1,156 @@
+"""The named endpoints, and any other WebSocket URL (vendor_notes.md, "Endpoints")."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from .exceptions import ConfigurationError
+
+NAMED_ENDPOINTS: Final = {
+    "geo": "wss://ws.coinapi.io/v1/",
+    "ncsa": "wss://api-ncsa.coinapi.io/v1/",
+    "emea": "wss://api-emea.coinapi.io/v1/",
+    "apac": "wss://api-apac.coinapi.io/v1/",
+    "exrates": "wss://api-realtime.exrates.coinapi.io/",
+}
+_DS_SUFFIX: Final = ".ws-ds.md.coinapi.io"
+_VENDOR_DOMAIN: Final = ".coinapi.io"
+_EXRATES_HOST: Final = "api-realtime.exrates.coinapi.io"
+_DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
+_LABEL: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_MAX_HOST_LENGTH: Final = 253  # RFC 1035, section 2.3.4
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect. ``product`` is "market", "ds" or "exrates"; the query string is never printed."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    product: str
+    query: str = field(default="", repr=False)
+
+    @property
+    def tls(self) -> bool:
+        """True for ``wss``."""
+        return self.scheme == "wss"
+
+    @property
+    def target(self) -> str:
+        """The request target: path and query."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+    @property
+    def authority(self) -> str:
+        """Host and, where it is not the default, port, as the Host header wants it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def is_vendor(self) -> bool:
+        """True for the vendor's own hosts."""
+        return self.host.endswith(_VENDOR_DOMAIN)
+
+    @property
+    def is_loopback(self) -> bool:
+        """True where the host cannot be another machine."""
+        if self.host == "localhost" or self.host.endswith(".localhost"):
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.path}"
+
+
+def endpoint_from(name_or_url: str | Endpoint) -> Endpoint:
+    """Return the endpoint of a name (geo, ncsa, emea, apac, exrates, ds:<exchange>) or of a URL.
+
+    Raises ``ConfigurationError`` for anything else, without repeating what may hold a secret.
+    """
+    if isinstance(name_or_url, Endpoint):
+        return name_or_url
+    if not isinstance(name_or_url, str):
+        raise ConfigurationError(f"an endpoint is a name or a URL, not {type(name_or_url).__name__}")
+    endpoint = _read(name_or_url)
+    if isinstance(endpoint, Endpoint):
+        return endpoint
+    del name_or_url  # it may hold a key, and a traceback may be printed with its locals
+    raise ConfigurationError(endpoint)
+
+
+def _read(name_or_url: str) -> Endpoint | str:
+    """Return the endpoint, or what is wrong with it."""
+    if name_or_url.startswith("ds:"):
+        exchange = name_or_url[3:].lower()
+        if not _LABEL.fullmatch(exchange):
+            return "ds:<exchange> needs an exchange id, such as ds:coinbase"
+        return _read_url(f"wss://{exchange}{_DS_SUFFIX}/")
+    if "://" in name_or_url:
+        return _read_url(name_or_url)
+    if name_or_url in NAMED_ENDPOINTS:
+        return _read_url(NAMED_ENDPOINTS[name_or_url])
+    known = ", ".join(NAMED_ENDPOINTS)
+    return f"unknown endpoint; write {known}, ds:<exchange>, or a ws:// or wss:// URL"
+
+
+def _read_url(url: str) -> Endpoint | str:
+    if re.search(r"[\x00-\x20\x7f]", url):
+        return "the endpoint URL has a space or control character in it"
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme.lower(), parts.hostname, parts.port
+    except ValueError:
+        return "the endpoint URL cannot be read; write wss://host[:port]/path"
+    if scheme not in _DEFAULT_PORTS:
+        return "the endpoint URL must begin with wss:// or ws://"
+    if parts.username is not None or parts.password is not None:
+        return "the endpoint URL has a user name in it; pass the key as api_key instead"
+    if re.search(r"(^|&)apikey=|/APIKEY-", f"{parts.query}&{parts.path}", re.IGNORECASE):
+        return "the endpoint URL has the key in it; pass it as api_key, with auth='query' or auth='path'"
+    if "#" in url:
+        return "the endpoint URL has a fragment (#), which has no meaning here"
+    if port == 0:
+        return "the endpoint URL has port 0"
+    checked_host = _checked_host(host or "")
+    if checked_host is None:
+        return "the endpoint URL's host is no valid host name or address"
+    return Endpoint(
+        scheme=scheme,
+        host=checked_host,
+        port=port or _DEFAULT_PORTS[scheme],
+        path=quote(parts.path, safe="/:@!$&'()*+,;=-._~%") or "/",
+        product=_product(checked_host),
+        query=quote(parts.query, safe="/:@!$&'()*+,;=-._~%?"),
+    )
+
+
+def _checked_host(host: str) -> str | None:
+    # wsproto would send whatever its idna codec makes of it, or raise (hazard W10).
+    if ":" in host:
+        try:
+            return str(ip_address(host))
+        except ValueError:
+            return None
+    try:
+        ascii_host = host.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        return None
+    labels = ascii_host.removesuffix(".").split(".")
+    if len(ascii_host) > _MAX_HOST_LENGTH or not all(_LABEL.fullmatch(label) for label in labels):
+        return None
+    return ascii_host
+
+
+def _product(host: str) -> str:
+    if host.endswith(_DS_SUFFIX):
+        return "ds"
+    return "exrates" if host == _EXRATES_HOST else "market"

@@ -1,0 +1,101 @@
+"""Settings of one connection: frozen, validated, safe to print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from .auth import API_KEY_VARIABLE, Secret, check_method
+from .decoding import NUMBERS
+from .endpoints import Endpoint
+from .exceptions import ConfigurationError
+from .subscription import WIRE_HELLO, WIRE_INCREMENTAL
+
+DEFAULT_MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+DEFAULT_OPEN_TIMEOUT_SECONDS: Final = 10.0
+DEFAULT_LIVE_TIMEOUT_SECONDS: Final = 15.0
+#: With heartbeats each second, a multiple of it; a fixed 10 s was found too fragile (api-bricks-sdk#104).
+DEFAULT_SILENCE_TIMEOUT_SECONDS: Final = 30.0
+DEFAULT_CLOSE_TIMEOUT_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to connect, and what to expect.
+
+    - ``api_key``, ``auth``: the key and the way it travels; ``jwt`` is a callable that the driver asks for a token
+      on each connect.
+    - ``numbers``: "float" or "decimal". ``keep_raw``: keep the frame's text on ``message.raw``.
+    - ``heartbeats``: ask for a heartbeat after each second of silence; without them neither ``live_timeout`` nor
+      ``silence_timeout`` is watched.
+    - ``wire``: "hello" or "incremental". ``deliver_surplus``: deliver what a merged hello brings beyond the scope.
+    - ``open_timeout``: seconds for TCP, TLS and upgrade together, over all addresses. ``live_timeout``: seconds from
+      the hello to the first data or heartbeat. ``silence_timeout``: seconds without any message.
+      ``close_timeout``: seconds for the close handshake. None switches one off, but for ``close_timeout``.
+    - ``ping_interval``, ``ping_timeout``: seconds; own Pings, off by default.
+    - ``max_message_bytes``: a larger message ends the connection with code 1009.
+    - ``compression``: offer permessage-deflate. ``allow_plaintext``: send the key over ``ws://`` to another machine.
+    - ``user_agent``: the header of that name.
+
+    Raises ``ConfigurationError`` with what to write instead.
+    """
+
+    endpoint: Endpoint
+    api_key: Secret | None = None
+    auth: str = "header"
+    jwt: Callable[[], str] | None = field(default=None, repr=False)
+    numbers: str = "float"
+    keep_raw: bool = False
+    heartbeats: bool = True
+    wire: str = WIRE_HELLO
+    deliver_surplus: bool = False
+    open_timeout: float | None = DEFAULT_OPEN_TIMEOUT_SECONDS
+    live_timeout: float | None = DEFAULT_LIVE_TIMEOUT_SECONDS
+    silence_timeout: float | None = DEFAULT_SILENCE_TIMEOUT_SECONDS
+    close_timeout: float = DEFAULT_CLOSE_TIMEOUT_SECONDS
+    ping_interval: float | None = None
+    ping_timeout: float | None = 20.0
+    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
+    compression: bool = False
+    allow_plaintext: bool = False
+    user_agent: str = "coinapi_ws"
+
+    def __post_init__(self) -> None:
+        check_method(self.auth, has_jwt=self.jwt is not None)
+        self._check_key()
+        if self.numbers not in NUMBERS:
+            raise ConfigurationError(f'numbers={self.numbers!r} is not possible; write "float" or "decimal"')
+        if self.wire not in (WIRE_HELLO, WIRE_INCREMENTAL):
+            raise ConfigurationError(f'wire={self.wire!r} is not possible; write "hello" or "incremental"')
+        if self.jwt is not None and not callable(self.jwt):
+            raise ConfigurationError("jwt is a callable that returns a fresh token; write jwt=lambda: token")
+        for name in ("open_timeout", "live_timeout", "silence_timeout", "ping_interval", "ping_timeout"):
+            if getattr(self, name) is not None:
+                self._check_seconds(name)
+        self._check_seconds("close_timeout")
+        if isinstance(self.max_message_bytes, bool) or not isinstance(self.max_message_bytes, int):
+            raise ConfigurationError("max_message_bytes is an int")
+        if self.max_message_bytes < 1:
+            raise ConfigurationError("max_message_bytes is at least 1")
+        if not self.user_agent.isascii() or not self.user_agent.isprintable():
+            raise ConfigurationError("user_agent is printable ASCII")
+
+    def _check_key(self) -> None:
+        if self.api_key is None:
+            if self.endpoint.is_vendor:
+                raise ConfigurationError(
+                    f"{self.endpoint.host} needs an API key; pass api_key or set {API_KEY_VARIABLE}"
+                )
+            if self.jwt is not None:
+                raise ConfigurationError("a JWT goes together with the API key; pass api_key as well")
+        elif not self.endpoint.tls and not self.endpoint.is_loopback and not self.allow_plaintext:
+            raise ConfigurationError(
+                f"the API key would cross the network to {self.endpoint.host} unencrypted; "
+                "use wss://, or pass allow_plaintext=True"
+            )
+
+    def _check_seconds(self, name: str) -> None:
+        seconds = getattr(self, name)
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
+            raise ConfigurationError(f"{name} is a positive number of seconds, not {seconds!r}")

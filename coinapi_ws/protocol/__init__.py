@@ -1,0 +1,10 @@
+"""The pure core: no socket, no clock, no thread, no log, no randomness of its own. Time and bytes are passed in."""
+
+from __future__ import annotations
+
+from .pacing import Pacer
+from .reconnect import Backoff
+from .session import Frame, Session, SessionState
+from .websocket import WebSocket
+
+__all__ = ["Backoff", "Frame", "Pacer", "Session", "SessionState", "WebSocket"]

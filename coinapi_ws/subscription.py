@@ -1,0 +1,385 @@
+"""What to receive: a Subscription, a Scope of them, and the frames that bring a server from one to another.
+
+All values are immutable and pure; any thread. The rules are the vendor's (vendor_notes.md, "Subscribing").
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .endpoints import Endpoint
+from .exceptions import ConfigurationError, UsageError
+from .messages import Message
+
+#: What the server named as allowed when it refused another type; the list may grow.
+KNOWN_DATA_TYPES: Final = (
+    "book5",
+    "book20",
+    "book50",
+    "book",
+    "book_l3",
+    "quote",
+    "trade",
+    "ohlcv",
+    "exrate",
+    "asset",
+    "exchange",
+    "symbol",
+    "connectivity_status",
+)
+_RETIRED_DATA_TYPES: Final = frozenset({"volume", "ticker"})
+_BOOK_TYPES: Final = frozenset({"book", "book5", "book20", "book50", "book_l3"})
+_SNAPSHOT_BOOK_TYPES: Final = frozenset({"book5", "book20", "book50"})
+
+#: From the name of a limit to the data types that it throttles.
+_LIMITED_TYPES: Final = {
+    "limit_ms_quote": frozenset({"quote"}),
+    "limit_ms_book_snapshot": _SNAPSHOT_BOOK_TYPES,
+    "limit_ms_exrate": frozenset({"exrate"}),
+}
+_WIRE_LIMITS: Final = {
+    "limit_ms_quote": "subscribe_update_limit_ms_quote",
+    "limit_ms_book_snapshot": "subscribe_update_limit_ms_book_snapshot",
+    "limit_ms_exrate": "subscribe_update_limit_ms_exrate",
+}
+_FILTERS: Final = ("symbol_ids", "exchange_ids", "asset_ids")
+
+WIRE_HELLO: Final = "hello"
+WIRE_INCREMENTAL: Final = "incremental"
+
+
+class SubscriptionWarning(UserWarning):
+    """A subscription is possible but perhaps not what was meant."""
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Subscription:
+    """Data types, and filters that narrow them.
+
+    ``data_types`` are wire names such as "trade", "quote", "book". ``symbol_ids`` match by prefix; a trailing
+    ``$`` makes one exact. ``exchange_ids`` such as "BINANCE"; ``asset_ids`` such as "BTC" or a pair "BTC/USD";
+    ``period_ids`` such as "1MIN", for ohlcv alone. The three limits ask for at least so many milliseconds
+    between updates of one symbol or pair. Without any filter the server sends everything and bills by
+    volume, so that needs ``everything=True``. The Exchange Rates endpoint takes ``Subscription((), asset_ids=…)``.
+
+    How the server combines different kinds of filter is not documented: filter by symbol alone.
+
+    Raises ``ConfigurationError`` with what to write instead; warns with ``SubscriptionWarning`` of a data type
+    that is unknown or retired, and of a prefix that ends in neither ``_`` nor ``$``. Members are sorted and
+    unique, so that equal subscriptions compare equal.
+    """
+
+    data_types: tuple[str, ...]
+    symbol_ids: tuple[str, ...]
+    exchange_ids: tuple[str, ...]
+    asset_ids: tuple[str, ...]
+    period_ids: tuple[str, ...]
+    limit_ms_quote: int | None
+    limit_ms_book_snapshot: int | None
+    limit_ms_exrate: int | None
+    everything: bool
+
+    def __init__(
+        self,
+        data_types: Iterable[str],
+        *,
+        symbol_ids: Iterable[str] = (),
+        exchange_ids: Iterable[str] = (),
+        asset_ids: Iterable[str] = (),
+        period_ids: Iterable[str] = (),
+        limit_ms_quote: int | None = None,
+        limit_ms_book_snapshot: int | None = None,
+        limit_ms_exrate: int | None = None,
+        everything: bool = False,
+    ) -> None:
+        fields = {
+            "data_types": data_types,
+            "symbol_ids": symbol_ids,
+            "exchange_ids": exchange_ids,
+            "asset_ids": asset_ids,
+            "period_ids": period_ids,
+            "limit_ms_quote": limit_ms_quote,
+            "limit_ms_book_snapshot": limit_ms_book_snapshot,
+            "limit_ms_exrate": limit_ms_exrate,
+            "everything": bool(everything),
+        }
+        _fill(self, fields)
+        _warn(self)
+
+    @property
+    def filters(self) -> frozenset[str]:
+        """The kinds of filter that narrow it by instrument: symbol_ids, exchange_ids, asset_ids."""
+        return frozenset(name for name in _FILTERS if getattr(self, name))
+
+    def wire_fields(self) -> dict[str, Any]:
+        """Return the fields that a hello, subscribe or unsubscribe carries for it; unset ones are left out."""
+        fields: dict[str, Any] = {}
+        if self.data_types:
+            fields["subscribe_data_type"] = list(self.data_types)
+        for kind in ("symbol", "asset", "period", "exchange"):
+            if values := getattr(self, f"{kind}_ids"):
+                fields[f"subscribe_filter_{kind}_id"] = list(values)
+        for name, wire_name in _WIRE_LIMITS.items():
+            if (limit := getattr(self, name)) is not None:
+                fields[wire_name] = limit
+        return fields
+
+    def may_match(self, message: Message) -> bool:
+        """Return False only where it is certain that this subscription did not ask for the message."""
+        if self.data_types and message.type not in self.data_types:
+            return False
+        period = getattr(message, "period_id", None)
+        if self.period_ids and period is not None and period not in self.period_ids:
+            return False
+        symbol = getattr(message, "symbol_id", None)
+        by_pair = message.type == "exrate" and bool(self.asset_ids)
+        if self.everything or (symbol is None and not by_pair) or (self.asset_ids and not by_pair):
+            return True
+        if by_pair:
+            base, to = getattr(message, "asset_id_base", None), getattr(message, "asset_id_quote", None)
+            return bool({base, to, f"{base}/{to}"} & set(self.asset_ids))
+        return _matches_symbol(str(symbol), self.symbol_ids) or any(
+            str(symbol).startswith(f"{exchange}_") for exchange in self.exchange_ids
+        )
+
+
+class Scope:
+    """An immutable ordered set of subscriptions: all that is wanted on one connection."""
+
+    __slots__ = ("_members",)
+
+    def __init__(self, *subscriptions: Subscription) -> None:
+        for subscription in subscriptions:
+            if not isinstance(subscription, Subscription):
+                raise ConfigurationError(
+                    f"a scope is made of Subscription objects, not {type(subscription).__name__}; "
+                    'write Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"])'
+                )
+        self._members = tuple(dict.fromkeys(subscriptions))
+
+    def add(self, *subscriptions: Subscription) -> Scope:
+        """Return a scope with these as well."""
+        return Scope(*self._members, *subscriptions)
+
+    def remove(self, *subscriptions: Subscription) -> Scope:
+        """Return a scope without these. Raises ``UsageError`` where an equal member is not in it."""
+        for subscription in subscriptions:
+            if subscription not in self._members:
+                raise UsageError(f"not in the scope: {subscription!r}; its members are {list(self._members)!r}")
+        return Scope(*(member for member in self._members if member not in subscriptions))
+
+    def replace(self, *subscriptions: Subscription) -> Scope:
+        """Return a scope of these alone."""
+        return Scope(*subscriptions)
+
+    def may_match(self, message: Message) -> bool:
+        """Return False only where it is certain that no member asked for the message."""
+        return any(member.may_match(message) for member in self._members)
+
+    def merged(self) -> Subscription:
+        """Return one subscription that asks for all members, and by its cross product perhaps for more.
+
+        Raises ``ConfigurationError`` where members have different kinds of filter or different limits.
+        """
+        if not self._members:
+            raise UsageError("an empty scope would ask for everything; close the connection instead")
+        first = self._members[0]
+        if len(self._members) == 1:
+            return first
+        if any(member.filters != first.filters for member in self._members):
+            raise ConfigurationError(
+                "subscriptions with different kinds of filter do not fit in one hello: "
+                f"{[sorted(member.filters) for member in self._members]}; "
+                'give them the same kind (symbol_ids), or pass wire="incremental"'
+            )
+        candles = [member for member in self._members if "ohlcv" in member.data_types]
+        every_period = any(not member.period_ids for member in candles)
+        fields = {
+            "data_types": self._union("data_types"),
+            "symbol_ids": self._union("symbol_ids"),
+            "exchange_ids": self._union("exchange_ids"),
+            "asset_ids": self._union("asset_ids"),
+            "period_ids": () if every_period else self._union("period_ids"),
+            "limit_ms_quote": self._limit("limit_ms_quote"),
+            "limit_ms_book_snapshot": self._limit("limit_ms_book_snapshot"),
+            "limit_ms_exrate": self._limit("limit_ms_exrate"),
+            "everything": first.everything,
+        }
+        merged: Subscription = object.__new__(Subscription)
+        _fill(merged, fields)  # without warnings: each member has given its own
+        return merged
+
+    def check_endpoint(self, endpoint: Endpoint) -> None:
+        """Raise ``ConfigurationError`` where the product behind an endpoint cannot serve a member."""
+        for member in self._members:
+            if endpoint.product == "ds":
+                if member.exchange_ids or any(symbol.endswith("_") for symbol in member.symbol_ids):
+                    raise ConfigurationError(
+                        "WS DS takes exact symbol ids, no exchange filter and no prefix; name the symbols"
+                    )
+            elif endpoint.product == "exrates" and set(member.data_types) - {"exrate"}:
+                raise ConfigurationError(
+                    "the Exchange Rates endpoint has no data types; write Subscription((), asset_ids=[…])"
+                )
+            elif endpoint.product == "market" and endpoint.is_vendor and not member.data_types:
+                raise ConfigurationError(
+                    'only the Exchange Rates endpoint goes without data types; write Subscription(["exrate"], …)'
+                )
+
+    def _union(self, name: str) -> list[str]:
+        return [value for member in self._members for value in getattr(member, name)]
+
+    def _limit(self, name: str) -> int | None:
+        limits = {
+            getattr(member, name)
+            for member in self._members
+            if _LIMITED_TYPES[name].intersection(member.data_types)
+        }
+        if len(limits) > 1:
+            raise ConfigurationError(
+                f"subscriptions with different {name} do not fit in one hello; "
+                'give them the same limit, or pass wire="incremental"'
+            )
+        limit: int | None = limits.pop() if limits else None
+        return limit
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, subscription: object) -> bool:
+        return subscription in self._members
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scope) and set(self._members) == set(other._members)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._members))
+
+    def __repr__(self) -> str:
+        return f"Scope({', '.join(map(repr, self._members))})"
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeFrame:
+    """A frame that changes the scope at the server: ``type`` is hello, subscribe or unsubscribe."""
+
+    type: str
+    subscription: Subscription
+
+
+def frames_between(sent: Scope, wanted: Scope, *, wire: str = WIRE_HELLO) -> tuple[ScopeFrame, ...]:
+    """Return the frames that bring a server from the scope it was sent to the wanted one.
+
+    An empty ``sent`` means a new connection, whose first frame is a hello. Equal scopes need no frame. An empty
+    ``wanted`` raises ``UsageError``: it must never be sent, since no filter means everything.
+
+    With ``wire="hello"`` one merged hello replaces the scope. With ``wire="incremental"`` members are subscribed
+    and unsubscribed one by one; since it is not documented how groups combine, a member that is kept and shares
+    a data type with one that is unsubscribed is subscribed again.
+    """
+    if wire not in (WIRE_HELLO, WIRE_INCREMENTAL):
+        raise ConfigurationError(f'wire={wire!r} is not possible; write "hello" or "incremental"')
+    if not wanted:
+        raise UsageError("an empty scope would ask for everything; close the connection instead")
+    if wanted == sent:
+        return ()
+    if wire == WIRE_HELLO:
+        return (ScopeFrame("hello", wanted.merged()),)
+    members = list(wanted)
+    if not sent:
+        return (
+            ScopeFrame("hello", members[0]),
+            *(ScopeFrame("subscribe", member) for member in members[1:]),
+        )
+    removed = [member for member in sent if member not in wanted]
+    shaken = {data_type for member in removed for data_type in member.data_types}
+    return (
+        *(ScopeFrame("unsubscribe", member) for member in removed),
+        *(
+            ScopeFrame("subscribe", member)
+            for member in members
+            if member not in sent or shaken.intersection(member.data_types)
+        ),
+    )
+
+
+def _fill(subscription: Subscription, fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        is_list = name == "data_types" or name.endswith("_ids")
+        object.__setattr__(subscription, name, _texts(name, value) if is_list else value)
+    _check(subscription)
+
+
+def _texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(values, (str, bytes)):
+        raise ConfigurationError(f"{name} is a list; write {name}=[{values!r}]")
+    try:
+        texts = list(values)
+    except TypeError:
+        raise ConfigurationError(f"{name} is a list of str, not {type(values).__name__}") from None
+    for text in texts:
+        if not isinstance(text, str):
+            raise ConfigurationError(f"{name} is a list of str; {text!r} is {type(text).__name__}")
+        if not text or text == "$" or text.split() != [text] or not text.isprintable():
+            raise ConfigurationError(
+                f"{name} has {text!r} in it, which names nothing (an empty filter would mean everything)"
+            )
+    return tuple(sorted(set(texts)))
+
+
+def _check(subscription: Subscription) -> None:
+    types = frozenset(subscription.data_types)
+    if not types and not subscription.asset_ids:
+        raise ConfigurationError(
+            'a subscription needs data types; write Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"])'
+        )
+    if books := sorted(types & _BOOK_TYPES):
+        if not subscription.filters:
+            raise ConfigurationError(f"{', '.join(books)} needs a filter; add symbol_ids=[…]")
+    if "exrate" in types and not subscription.asset_ids:
+        raise ConfigurationError('exrate needs an asset filter; add asset_ids=["BTC/USD"]')
+    if not subscription.filters and not subscription.everything:
+        raise ConfigurationError(
+            "no filter means everything, billed by volume; add symbol_ids=[…], or everything=True if you mean it"
+        )
+    if subscription.filters and subscription.everything:
+        raise ConfigurationError("everything=True and a filter contradict each other; leave one out")
+    if subscription.period_ids and "ohlcv" not in types:
+        raise ConfigurationError('period_ids narrow ohlcv alone; add "ohlcv" to the data types or leave them out')
+    for name, limited in _LIMITED_TYPES.items():
+        limit = getattr(subscription, name)
+        if limit is None:
+            continue
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit <= 0:
+            raise ConfigurationError(f"{name} is a positive int of milliseconds, not {limit!r}")
+        if types and not types & limited:
+            raise ConfigurationError(f"{name} needs one of these data types: {', '.join(sorted(limited))}")
+
+
+def _warn(subscription: Subscription) -> None:
+    texts = []
+    for data_type in subscription.data_types:
+        if data_type in _RETIRED_DATA_TYPES:
+            texts.append(f"the server ends connections that ask for the retired data type {data_type!r}")
+        elif data_type not in KNOWN_DATA_TYPES:
+            texts.append(f"unknown data type {data_type!r}; known are {', '.join(KNOWN_DATA_TYPES)}")
+    for symbol in subscription.symbol_ids:
+        if not symbol.endswith(("_", "$")):
+            texts.append(
+                f"symbol id {symbol!r} matches by prefix, so also longer ids; "
+                f"write {symbol + '$'!r} for this one alone or {symbol + '_'!r} for all below it"
+            )
+    for text in texts:
+        warnings.warn(text, SubscriptionWarning, stacklevel=4)
+
+
+def _matches_symbol(symbol: str, filters: tuple[str, ...]) -> bool:
+    return any(
+        symbol == wanted[:-1] if wanted.endswith("$") else symbol.startswith(wanted) for wanted in filters
+    )
