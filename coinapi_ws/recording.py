@@ -1,8 +1,8 @@
 """Record frames to a file and read them back.
 
-A recording is JSON Lines in UTF-8: one object a line, ``{"received_ns": 1618677817077736000, "frame": "..."}``, in
-the order of arrival. ``received_ns`` is the wall clock in nanoseconds since the epoch, ``frame`` the text of one
-WebSocket message, unchanged. A file whose name ends in ``.gz`` is compressed with gzip.
+A recording is JSON Lines in UTF-8: one object a line, ``{"received_ns": 1618677817077736000, "frame":
+"..."}``, in the order of arrival. ``received_ns`` is the wall clock in nanoseconds since the epoch, ``frame``
+the text of one WebSocket message, unchanged. A file whose name ends in ``.gz`` is compressed with gzip.
 
 A recording holds no API key: only what the server sent is written.
 """
@@ -22,8 +22,8 @@ from typing import BinaryIO, Final, NamedTuple, cast
 
 __all__ = ["RecordedFrame", "RecordingError", "RecordingWarning", "RecordingWriter", "read_recording"]
 
-#: A compressed recording is made readable up to here each time this much text was added. Each point costs a few
-#: bytes of compression; without any, a killed process would leave nothing that can be read.
+#: A compressed recording is made readable up to here each time this much text was added. Each point costs a
+#: few bytes of compression; without any, a killed process would leave nothing that can be read.
 GZIP_SYNC_BYTES: Final = 64 * 1024
 
 
@@ -45,9 +45,9 @@ class RecordingWarning(UserWarning):
 def read_recording(path: str | os.PathLike[str]) -> Iterator[RecordedFrame]:
     """Yield the frames of a recording in their order, reading the file as it goes.
 
-    A last line that was cut short (its writer was killed) is left out, with a `RecordingWarning` that names the file
-    and the line; so is the cut end of a gzip file. Every other line that is not a frame raises `RecordingError`.
-    Empty lines are skipped. Raises `OSError` when the file cannot be opened.
+    A last line that was cut short (its writer was killed) is left out, with a `RecordingWarning` that names
+    the file and the line; so is the cut end of a gzip file. Every other line that is not a frame raises
+    `RecordingError`. Empty lines are skipped. Raises `OSError` when the file cannot be opened.
     """
     name = os.fspath(path)
     number = 0
@@ -67,10 +67,10 @@ def read_recording(path: str | os.PathLike[str]) -> Iterator[RecordedFrame]:
 class RecordingWriter:
     """Write frames to a new recording; a context manager.
 
-    Takes the path of a file that must not exist yet, unless ``overwrite=True``: a recording cannot be made again. A
-    plain file gets each line with one unbuffered write, so that a killed process leaves whole lines; a ``.gz`` file
-    can be read up to the last 64 KiB of text in that case. For use by one thread at a time; `write` blocks as
-    long as the disk does. Raises `FileExistsError` and other `OSError`.
+    Takes the path of a file that must not exist yet, unless ``overwrite=True``: a recording cannot be made
+    again. A plain file gets each line with one unbuffered write, so that a killed process leaves whole lines;
+    a ``.gz`` file can be read up to the last 64 KiB of text in that case. For use by one thread at a time;
+    `write` blocks as long as the disk does. Raises `FileExistsError` and other `OSError`.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -1,0 +1,86 @@
+"""The simulator's time: the real clock, or a virtual one that a test moves."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from .wire import NS_PER_SECOND
+
+#: 2026-01-01T00:00:00Z, the beginning of every period there is, so that candles of virtual time are whole.
+DEFAULT_START_NS: Final = 1_767_225_600 * NS_PER_SECOND
+
+
+class Clock(Protocol):
+    """What the simulator asks of a clock. Both methods are called on the simulator's thread."""
+
+    def now(self) -> float:
+        """Return monotonic seconds."""
+        ...
+
+    def time_ns(self) -> int:
+        """Return the wall clock in nanoseconds since the epoch."""
+        ...
+
+
+class SystemClock:
+    """The clock of the machine."""
+
+    def now(self) -> float:
+        """Return monotonic seconds."""
+        return time.monotonic()
+
+    def time_ns(self) -> int:
+        """Return the wall clock in nanoseconds since the epoch."""
+        return time.time_ns()
+
+
+class VirtualClock:
+    """A clock that stands still until it is advanced, for tests that must not wait.
+
+    Takes the wall clock to begin with, ``start_ns``, in nanoseconds since the epoch. All methods may be
+    called from every thread but the simulator's own.
+    """
+
+    def __init__(self, start_ns: int = DEFAULT_START_NS) -> None:
+        self._start_ns = start_ns
+        self._elapsed_ns = 0
+        self._lock = threading.Lock()
+        self._followers: list[weakref.WeakMethod[Callable[[], None]]] = []
+
+    def now(self) -> float:
+        """Return the virtual seconds that have passed since the clock was made."""
+        return self._elapsed_ns / NS_PER_SECOND
+
+    def time_ns(self) -> int:
+        """Return the virtual wall clock in nanoseconds since the epoch."""
+        return self._start_ns + self._elapsed_ns
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock on, and return when every simulator that uses it has caught up.
+
+        What clients had already sent is processed at the old time. Then all timers that became due run one by
+        one in their order, each at its own virtual time. Blocks while the simulators work. Raises ValueError
+        for a negative number, and what a simulator's thread died of.
+        """
+        if not seconds >= 0:
+            raise ValueError("a clock cannot go back")
+        with self._lock:
+            self._settle()
+            self._elapsed_ns += round(seconds * NS_PER_SECOND)
+            self._settle()
+
+    def follow(self, settle: Callable[[], None]) -> None:
+        """Have a simulator's bound method called before and after each advance; it is held weakly."""
+        self._followers.append(weakref.WeakMethod(settle))
+
+    def _settle(self) -> None:
+        for reference in tuple(self._followers):
+            settle = reference()
+            if settle is None:
+                self._followers.remove(reference)
+            else:
+                settle()

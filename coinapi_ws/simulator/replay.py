@@ -1,0 +1,173 @@
+"""A recording sent again: prepared once for all clients, replayed to each at its own place."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import compress
+from typing import Final
+
+from coinapi_ws.recording import RecordingError, read_recording
+
+from .market import Publication
+from .scope import Scope
+from .statistics import Statistics
+from .streams import DATA_TYPES, Stream
+from .wire import text_frame
+
+_BLOCK_FRAMES: Final = 256  # how many frames are filtered at a time
+
+
+class PreparedRecording:
+    """All frames of a recording as bytes of the wire, with when they are due and what stream they are of.
+
+    It is held in memory. Raises `RecordingError` and `OSError` as `read_recording` does.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.frames: list[bytes] = []
+        #: Nanoseconds since the first frame; a clock that was set back counts as standing still.
+        self.offsets_ns: list[int] = []
+        self.types: list[str] = []
+        self.streams: list[Stream | None] = []
+        #: For each frame the index of its stream in `streams`.
+        self.stream_numbers: list[int] = []
+        numbers: dict[Stream | None, int] = {}
+        first_ns: int | None = None
+        offset_ns = 0
+        for received_ns, text in read_recording(path):
+            first_ns = received_ns if first_ns is None else first_ns
+            offset_ns = max(offset_ns, received_ns - first_ns)
+            kind, stream = _stream_of(text)
+            if stream not in numbers:
+                numbers[stream] = len(numbers)
+                self.streams.append(stream)
+            try:
+                self.frames.append(text_frame(text.encode()))
+            except UnicodeEncodeError:
+                name = os.fspath(path)
+                raise RecordingError(f"{name}: frame {len(self.frames) + 1} is not Unicode text") from None
+            self.offsets_ns.append(offset_ns)
+            self.types.append(kind)
+            self.stream_numbers.append(numbers[stream])
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+class Replay:
+    """One client's way through a recording, a `Feed`.
+
+    ``speed`` divides the recorded times; None sends as fast as the client takes it.
+    """
+
+    def __init__(
+        self, recording: PreparedRecording, statistics: Statistics, *, speed: float | None, loop: bool
+    ) -> None:
+        self.is_finished = False
+        self._recording = recording
+        self._statistics = statistics
+        self._speed = speed
+        self._loop = loop
+        self._in_scope: list[bool] = []
+        self._position = 0
+        self._start_ns: int | None = None
+        # Without this, a scope with no frame in the recording would loop at full speed for ever.
+        self._sent_in_this_pass = False
+        self._is_stuck = False
+
+    @property
+    def next_due_ns(self) -> int | None:
+        """When the next frame that is in scope is due, or the end of the recording."""
+        if self._start_ns is None or self.is_finished or self._is_stuck:
+            return None
+        if self._speed is None:
+            return self._start_ns
+        recording = self._recording
+        position, numbers, in_scope = self._position, recording.stream_numbers, self._in_scope
+        while position < len(recording) and not in_scope[numbers[position]]:
+            position += 1
+        self._position = position
+        return self._due_ns(min(position, len(recording) - 1), self._start_ns, self._speed)
+
+    def change_scope(self, scope: Scope, now_ns: int) -> list[bytes]:
+        """Use another scope from here on. The first one starts the replay. Nothing recorded earlier is sent again."""
+        self._in_scope = [stream is None or scope.contains(stream) for stream in self._recording.streams]
+        self._is_stuck = False
+        if self._start_ns is None:
+            self._start_ns = now_ns
+        return []
+
+    def take(self, now_ns: int, limit_bytes: int) -> bytes:
+        """Return the frames that are due, byte for byte as recorded."""
+        assert self._start_ns is not None
+        recording = self._recording
+        end = len(recording)
+        if self._speed is not None:
+            end = bisect_right(recording.offsets_ns, round((now_ns - self._start_ns) * self._speed))
+        chunks: list[bytes] = []
+        size = 0
+        while self._position < end and size < limit_bytes:
+            block = slice(self._position, min(self._position + _BLOCK_FRAMES, end))
+            selectors = [self._in_scope[number] for number in recording.stream_numbers[block]]
+            chunks.extend(compress(recording.frames[block], selectors))
+            self._statistics.frames_sent.update(compress(recording.types[block], selectors))
+            size = sum(map(len, chunks))
+            self._position = block.stop
+        self._sent_in_this_pass = self._sent_in_this_pass or bool(chunks)
+        if self._position == len(recording):
+            self._end_of_recording(now_ns)
+        return b"".join(chunks)
+
+    def deliver(self, publications: Iterable[Publication], now_ns: int) -> list[bytes]:
+        """Return nothing: there is no market beside a recording."""
+        return []
+
+    def _end_of_recording(self, now_ns: int) -> None:
+        recording = self._recording
+        if not self._loop or not recording:
+            self.is_finished = True
+            return
+        assert self._start_ns is not None
+        if self._speed is not None:
+            self._start_ns = self._due_ns(len(recording) - 1, self._start_ns, self._speed)
+        takes_no_time = self._speed is None or recording.offsets_ns[-1] == 0
+        self._is_stuck = takes_no_time and not self._sent_in_this_pass
+        self._sent_in_this_pass = False
+        self._position = 0
+
+    def _due_ns(self, position: int, start_ns: int, speed: float) -> int:
+        if position < 0:
+            return start_ns
+        return start_ns + math.ceil(self._recording.offsets_ns[position] / speed)
+
+
+def _stream_of(text: str) -> tuple[str, Stream | None]:
+    """Return a frame's type, and its stream if it is of a type that can be subscribed."""
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        return "", None
+    kind = message.get("type") if isinstance(message, dict) else None
+    if not isinstance(kind, str):
+        return "", None
+    if kind not in DATA_TYPES:
+        return kind, None
+
+    def text_of(*names: str) -> str | None:
+        return next((v for name in names if isinstance(v := message.get(name), str)), None)
+
+    symbol_id = text_of("symbol_id")
+    parts = symbol_id.split("_") if symbol_id is not None else []
+    in_symbol = len(parts) >= 4
+    return kind, Stream(
+        kind,
+        symbol_id,
+        text_of("exchange_id") or (parts[0] if parts else None),
+        text_of("asset_id_base", "asset_id") or (parts[2] if in_symbol else None),
+        text_of("asset_id_quote") or (parts[3] if in_symbol else None),
+        text_of("period_id"),
+    )

@@ -1,0 +1,61 @@
+"""Text of the wire: WebSocket frame headers, times, decimal numbers, identifiers. Pure functions."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from functools import lru_cache
+from typing import Final
+
+NS_PER_SECOND: Final = 1_000_000_000
+
+_FIN_TEXT: Final = 0x81
+_UUID_BITS: Final = 122
+# Odd, so that multiplying by it modulo a power of two never maps two counters to one identifier.
+_UUID_STRIDE: Final = 0x2545F4914F6CDD1D9E3779B97F4A7C15
+
+HEARTBEAT: Final = '{"type":"hearbeat"}'  # the vendor's spelling on the wire
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Return a whole unmasked text frame, as a server sends it (RFC 6455, 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return struct.pack(">BB", _FIN_TEXT, size) + payload
+    if size < 65536:
+        return struct.pack(">BBH", _FIN_TEXT, 126, size) + payload
+    return struct.pack(">BBQ", _FIN_TEXT, 127, size) + payload
+
+
+def time_text(time_ns: int) -> str:
+    """Return nanoseconds since the epoch as ISO 8601 with seven digits, cut to 100 ns as the vendor's are."""
+    second, fraction = divmod(time_ns, NS_PER_SECOND)
+    return f"{_second_text(second)}.{fraction // 100:07d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second_text(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def decimal_text(units: int, decimals: int) -> str:
+    """Return a non-negative integer of units of 10**-decimals as a JSON number, padded to that many digits."""
+    if decimals == 0:
+        return str(units)
+    whole, fraction = divmod(units, 10**decimals)
+    return f"{whole}.{fraction:0{decimals}d}"
+
+
+def uuid_text(base: int, counter: int) -> str:
+    """Return a version 4 UUID that no other counter gives with the same base."""
+    bits = (base + counter * _UUID_STRIDE) % (1 << _UUID_BITS)
+    high, middle, low = bits >> 74, (bits >> 62) & 0xFFF, bits & ((1 << 62) - 1)
+    variant = (0b10 << 62) | low
+    return f"{high >> 16:08x}-{high & 0xFFFF:04x}-4{middle:03x}-{variant >> 48:04x}-{variant & (1 << 48) - 1:012x}"
+
+
+def error_text(message: str) -> str:
+    """Return the JSON of an error message; quotes come as ``\\u0027``, as the vendor escapes them."""
+    text = json.dumps(message).replace("'", "\\u0027")
+    return f'{{"type":"error","message":{text}}}'
