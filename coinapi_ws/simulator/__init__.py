@@ -1,4 +1,4 @@
-"""A CoinAPI Market Data WebSocket API V1 in your own process, to test programs without an account or a network.
+"""A CoinAPI Market Data WebSocket API V1 in your own process, to test programs without account or network.
 
     from coinapi_ws.simulator import Simulator
 
@@ -14,8 +14,8 @@ What the vendor documents or was captured from the live service:
   the first message; a JWT does not replace it. It is checked at the first message: a successful upgrade
   proves nothing.
 - The first message is ``hello`` or ``subscribe``. ``hello`` replaces the scope, ``subscribe`` adds,
-  ``unsubscribe`` removes. Nothing is acknowledged. Data types, symbols and periods are a cross product; within
-  one list, any entry matches.
+  ``unsubscribe`` removes. Nothing is acknowledged. Data types, symbols and periods are a cross product;
+  within one list, any entry matches.
 - ``subscribe_filter_symbol_id`` is a prefix, exact with a trailing ``$``; ``subscribe_filter_asset_id`` is
   ``BTC`` or ``BTC/USD``. Book types need some filter, ``exrate`` an asset filter. Errors come as an ``error``
   message and a close.

@@ -57,7 +57,7 @@ class Candles:
         self._open: dict[str, Candle] = {}
 
     def add_trade(self, time_ns: int, price: int, size: int) -> list[Candle]:
-        """Count a trade by the exchange's time; return the candles that it shows to be over and not yet taken."""
+        """Count a trade by the exchange's time; return the candles that it shows to be over."""
         over = []
         for period_id, seconds in PERIOD_SECONDS.items():
             candle = self._open.get(period_id)

@@ -188,7 +188,9 @@ class ServerConnection:
 
     def _reject(self, event: RejectConnection) -> None:
         headers = b"".join(name + b": " + value + b"\r\n" for name, value in event.headers)
-        self.send(b"HTTP/1.1 %d \r\n%scontent-length: 0\r\nconnection: close\r\n\r\n" % (event.status_code, headers))
+        self.send(
+            b"HTTP/1.1 %d \r\n%scontent-length: 0\r\nconnection: close\r\n\r\n" % (event.status_code, headers)
+        )
         self._finished = True
 
     def _receive_frames(self, received: bytes, now_ns: int) -> list[str]:

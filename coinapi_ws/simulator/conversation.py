@@ -33,7 +33,7 @@ class ConversationSettings:
 
 
 class Conversation:
-    """One client's conversation over a `ServerConnection`, fed by a `Feed`. Times are monotonic nanoseconds."""
+    """One client's conversation over a `ServerConnection`, fed by a `Feed`. Times are in ns, monotonic."""
 
     def __init__(
         self, connection: ServerConnection, feed: Feed, settings: ConversationSettings, statistics: Statistics

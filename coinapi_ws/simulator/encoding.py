@@ -37,8 +37,9 @@ def quote_body(venue: Venue, now_ns: int) -> str:
     instrument = venue.instrument
     ask, ask_size, bid, bid_size = venue.quote()
     return (
-        f'{_times(venue, now_ns)},"ask_price":{_price(instrument, ask)},"ask_size":{_size(instrument,
-        ask_size)}' f',"bid_price":{_price(instrument, bid)},"bid_size":{_size(instrument, bid_size)}'
+        f"{_times(venue, now_ns)}"
+        f',"ask_price":{_price(instrument, ask)},"ask_size":{_size(instrument, ask_size)}'
+        f',"bid_price":{_price(instrument, bid)},"bid_size":{_size(instrument, bid_size)}'
     )
 
 
@@ -53,7 +54,9 @@ def book_snapshot_body(venue: Venue, now_ns: int) -> str:
     return f'{_times(venue, now_ns)},"is_snapshot":true{levels}'
 
 
-def book_delta_body(venue: Venue, now_ns: int, asks: list[tuple[int, int]], bids: list[tuple[int, int]]) -> str:
+def book_delta_body(
+    venue: Venue, now_ns: int, asks: list[tuple[int, int]], bids: list[tuple[int, int]]
+) -> str:
     """Return the body of the changed levels."""
     return f'{_times(venue, now_ns)},"is_snapshot":false{_levels(venue.instrument, asks, bids)}'
 
@@ -130,19 +133,23 @@ def symbol_body(venue: Venue, start_ns: int, now_ns: int) -> str:
     """Return the body of a symbol's metadata, which names the symbol itself."""
     symbol = venue.instrument
     return (
-        f'{{"symbol_id":"{symbol.symbol_id}","exchange_id":"{symbol.exchange_id}","symbol_type":"{symbol.kind}"'
-        f',"asset_id_base":"{symbol.base}","asset_id_quote":"{symbol.quote}"{_periods(start_ns, now_ns)}'
+        f'{{"symbol_id":"{symbol.symbol_id}","exchange_id":"{symbol.exchange_id}"'
+        f',"symbol_type":"{symbol.kind}","asset_id_base":"{symbol.base}","asset_id_quote":"{symbol.quote}"'
+        f"{_periods(start_ns, now_ns)}"
         f',"price":{_price(symbol, venue.last_price)},"symbol_id_exchange":"{symbol.exchange_symbol}"'
         f',"asset_id_base_exchange":"{symbol.base}","asset_id_quote_exchange":"{symbol.quote}"'
-        f',"price_precision":{decimal_text(1, symbol.price_decimals)}' f',"size_precision":{decimal_text(1,
-        symbol.size_decimals)}'
+        f',"price_precision":{decimal_text(1, symbol.price_decimals)}'
+        f',"size_precision":{decimal_text(1, symbol.size_decimals)}'
     )
 
 
 def _periods(start_ns: int, now_ns: int) -> str:
     start, end = time_text(start_ns), time_text(now_ns)
-    ranges = (f',"data_{kind}_start":"{start}","data_{kind}_end":"{end}"' for kind in ("quote", "orderbook", "trade"))
-    return f',"data_start":"{start[:10]}","data_end":"{end[:10]}"{"".join(ranges)}'
+    ranges = "".join(
+        f',"data_{kind}_start":"{start}","data_{kind}_end":"{end}"'
+        for kind in ("quote", "orderbook", "trade")
+    )
+    return f',"data_start":"{start[:10]}","data_end":"{end[:10]}"{ranges}'
 
 
 def _times(venue: Venue, now_ns: int) -> str:
@@ -153,7 +160,9 @@ def _times(venue: Venue, now_ns: int) -> str:
 
 def _levels(instrument: Instrument, asks: list[tuple[int, int]], bids: list[tuple[int, int]]) -> str:
     def entries(levels: list[tuple[int, int]]) -> str:
-        return ",".join(f'{{"price":{_price(instrument, p)},"size":{_size(instrument, s)}}}' for p, s in levels)
+        return ",".join(
+            f'{{"price":{_price(instrument, p)},"size":{_size(instrument, s)}}}' for p, s in levels
+        )
 
     return f',"asks":[{entries(asks)}],"bids":[{entries(bids)}]'
 

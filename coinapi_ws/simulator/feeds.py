@@ -30,11 +30,11 @@ class Feed(Protocol):
         """Use another scope; return the frames that the client gets at once."""
         ...
 
-    def take(self, now_ns: int, limit_bytes: int) -> bytes:
+    def take(self, now_ns: int, limit_bytes: int, /) -> bytes:
         """Return the whole frames that are due, about as many as the limit allows."""
         ...
 
-    def deliver(self, publications: Iterable[Publication], now_ns: int) -> list[bytes]:
+    def deliver(self, publications: Iterable[Publication], now_ns: int, /) -> list[bytes]:
         """Return the frames of those publications that are in scope."""
         ...
 
@@ -58,7 +58,7 @@ class MarketFeed:
         self._sent_ns: dict[Stream, int] = {}
 
     def change_scope(self, scope: Scope, now_ns: int) -> list[bytes]:
-        """Use another scope; return the snapshots of what entered it. The first scope of all opens the market."""
+        """Use another scope; return the snapshots of what entered it. The first scope opens the market."""
         wall_ns = now_ns + self._wall_offset_ns
         if not self._market.is_open:
             self._market.open(wall_ns)
@@ -86,7 +86,7 @@ class MarketFeed:
             frames.append(self._frame(publication))
         return frames
 
-    def take(self, now_ns: int, limit_bytes: int) -> bytes:
+    def take(self, _now_ns: int, _limit_bytes: int, /) -> bytes:
         """Return nothing: the market is not kept back for anybody."""
         return b""
 

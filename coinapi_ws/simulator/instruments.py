@@ -18,7 +18,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Asset:
-    """One asset. Prices start at ``price_micro_usd`` millionths of a dollar; None where nothing is traded in it."""
+    """One asset. Its price starts at ``price_micro_usd`` millionths of a dollar."""
 
     asset_id: str
     name: str
@@ -43,7 +43,9 @@ class Instrument:
     @property
     def symbol_id(self) -> str:
         """The identifier that CoinAPI gives such a symbol."""
-        return f"{self.exchange_id}_{'PERP' if self.kind == 'PERPETUAL' else self.kind}_{self.base}_{self.quote}"
+        return (
+            f"{self.exchange_id}_{'PERP' if self.kind == 'PERPETUAL' else self.kind}_{self.base}_{self.quote}"
+        )
 
 
 # Every latency is below the phase of the periodic publications (market.SECOND_PHASE_NS): a period that ended

@@ -1,4 +1,4 @@
-"""The synthetic market: from a seed, deterministic, moved by whoever knows what time it is. No clock, no thread.
+"""The synthetic market: deterministic, from a seed, moved by whoever knows the time. No clock, no thread.
 
 Everything that happens is one step of `Market`, at `Market.next_ns`; a step returns what it published, as
 bodies that are shared by all clients. What is asked of a step does not change what happens in it.
@@ -57,8 +57,8 @@ class Market:
         ]
         self._by_symbol = {venue.instrument.symbol_id: venue for venue in self._venues}
         self._by_pair = {
-            pair: [v for v in self._venues if (v.instrument.base, v.instrument.quote) == pair] for pair in
-            PAIRS
+            pair: [v for v in self._venues if (v.instrument.base, v.instrument.quote) == pair]
+            for pair in PAIRS
         }
         self._of_type = [
             {s.type: s for s in streams if s.type != "ohlcv"}

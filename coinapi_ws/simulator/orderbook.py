@@ -14,7 +14,7 @@ MATCH: Final = "MATCH"
 
 
 class OrderChange(NamedTuple):
-    """One entry of an L3 delta; size is what the update type makes of it: the new size, or what was taken off."""
+    """One entry of an L3 delta; by its type, size is the new size or what was taken off."""
 
     order: int
     price: int
@@ -106,7 +106,7 @@ class Side:
         self._changes.append(OrderChange(order, price, size, DELETE))
 
     def drain(self) -> tuple[list[tuple[int, int]], list[OrderChange]]:
-        """Return what changed since the last call: levels with their new sizes, best first, and order changes."""
+        """Return what changed since the last call: levels with new sizes, best first, and order changes."""
         prices = sorted(self._changed_prices, key=self.direction.__mul__)
         levels = [(price, self.size_at(price)) for price in prices]
         changes = self._changes

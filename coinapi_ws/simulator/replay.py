@@ -94,7 +94,7 @@ class Replay:
         return self._due_ns(min(position, len(recording) - 1), self._start_ns, self._speed)
 
     def change_scope(self, scope: Scope, now_ns: int) -> list[bytes]:
-        """Use another scope from here on. The first one starts the replay. Nothing recorded earlier is sent again."""
+        """Use another scope from here on; the first one starts the replay. Nothing earlier is sent again."""
         self._in_scope = [stream is None or scope.contains(stream) for stream in self._recording.streams]
         self._is_stuck = False
         if self._start_ns is None:
@@ -119,14 +119,14 @@ class Replay:
             self._position = block.stop
         self._sent_in_this_pass = self._sent_in_this_pass or bool(chunks)
         if self._position == len(recording):
-            self._end_of_recording(now_ns)
+            self._end_of_recording()
         return b"".join(chunks)
 
-    def deliver(self, publications: Iterable[Publication], now_ns: int) -> list[bytes]:
+    def deliver(self, _publications: Iterable[Publication], _now_ns: int, /) -> list[bytes]:
         """Return nothing: there is no market beside a recording."""
         return []
 
-    def _end_of_recording(self, now_ns: int) -> None:
+    def _end_of_recording(self) -> None:
         recording = self._recording
         if not self._loop or not recording:
             self.is_finished = True

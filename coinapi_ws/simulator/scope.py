@@ -48,7 +48,7 @@ class ClientMessage:
     limits_ms: tuple[tuple[str, int], ...] = ()
 
     def concerns(self, stream: Stream) -> bool:
-        """Tell whether this message names the stream. A filter says nothing of streams without such a property."""
+        """Tell whether this names the stream. A filter is silent on streams without such a property."""
         return (
             stream.type in self.data_types
             and (stream.symbol_id is None or _symbol_matches(stream.symbol_id, self.symbol_ids))
@@ -70,7 +70,7 @@ class ClientMessage:
 
 @dataclass(frozen=True)
 class Scope:
-    """What one client gets: its messages since the last hello, of which the last that names a stream decides."""
+    """What one client gets: of its messages since the last hello, the last that names a stream decides."""
 
     messages: tuple[ClientMessage, ...] = field(default=())
 

@@ -49,7 +49,7 @@ class _Client:
 
 
 class Simulator:
-    """A CoinAPI Market Data WebSocket API V1 in this process, to test programs against. See the package's docstring.
+    """A CoinAPI Market Data WebSocket API V1 in this process, as the package's docstring describes it.
 
     Options: ``host`` and ``port`` to listen on (port 0: a free one); ``seed`` of the synthetic market;
     ``recording``, the path of a recording to replay instead of it, with ``speed`` (a factor, or None for as
@@ -148,7 +148,7 @@ class Simulator:
 
     @property
     def requests(self) -> list[UpgradeRequest]:
-        """The upgrade requests that were accepted (the newest 10,000): targets and headers, secrets replaced by ``***``."""
+        """The upgrade requests that were accepted (the newest 10,000), secrets replaced by ``***``."""
         return list(self._statistics.requests)
 
     @property
@@ -182,7 +182,9 @@ class Simulator:
         self._recording = None if self._recording_path is None else PreparedRecording(self._recording_path)
         self._market = Market(self._seed)
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        self._listener = socket.create_server((self._host, self._wanted_port), family=family, backlog=_BACKLOG)
+        self._listener = socket.create_server(
+            (self._host, self._wanted_port), family=family, backlog=_BACKLOG
+        )
         self._listener.setblocking(False)
         self._port = self._listener.getsockname()[1]
         self._wakeup, self._wakeup_writer = socket.socketpair()
@@ -214,7 +216,7 @@ class Simulator:
         self._raise_failure()
 
     def settle(self) -> None:
-        """Wait until all that clients had sent is processed, what is due has run, and sockets took what they take.
+        """Wait until what clients had sent is processed, what is due has run, and sockets are full or done.
 
         Raises RuntimeError, from its cause, if the thread died of an exception.
         """
@@ -289,7 +291,9 @@ class Simulator:
             self._changed.notify_all()
 
     def _wait_seconds(self) -> float | None:
-        if self._settle_asked > self._settle_done or any(c.transport.has_buffered_input for c in self._clients):
+        if self._settle_asked > self._settle_done or any(
+            c.transport.has_buffered_input for c in self._clients
+        ):
             return 0
         due_ns = self._next_due_ns()
         delay_ns = due_ns - self._now_ns()

@@ -16,7 +16,7 @@ _TLS_WRITE_BYTES: Final = 16 * 1024
 
 
 class Transport:
-    """One accepted socket. Its owner is one thread; every method may raise OSError, which ends the connection."""
+    """One accepted socket, owned by one thread. Every method may raise OSError, which ends the connection."""
 
     def __init__(self, accepted: socket.socket, ssl_context: ssl.SSLContext | None) -> None:
         accepted.setblocking(False)
@@ -47,7 +47,11 @@ class Transport:
     @property
     def has_buffered_input(self) -> bool:
         """True when decrypted bytes wait that no selector shows (hazard T1)."""
-        return isinstance(self._socket, ssl.SSLSocket) and not self._handshake_is_due and self._socket.pending() > 0
+        return (
+            isinstance(self._socket, ssl.SSLSocket)
+            and not self._handshake_is_due
+            and self._socket.pending() > 0
+        )
 
     def read(self) -> tuple[bytes, bool]:
         """Return what arrived, and whether the client closed its side."""

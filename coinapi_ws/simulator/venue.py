@@ -1,4 +1,4 @@
-"""One symbol's trading: a book that follows a fair price, and the trades that hit it. Driven by its caller's Random."""
+"""One symbol's trading: a book that follows a fair price, and the trades that hit it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Trade(NamedTuple):
 
 
 class Activity(NamedTuple):
-    """What one event changed. Levels carry their new size; ``quote_changed`` speaks of prices and sizes at the best."""
+    """What one event changed. Levels carry their new size; a quote is prices and sizes at the best."""
 
     trade: Trade | None
     over: list[Candle]
@@ -44,7 +44,9 @@ class Activity(NamedTuple):
 class Venue:
     """The market of one symbol. Prices are ticks, sizes lots, times nanoseconds since the epoch."""
 
-    def __init__(self, instrument: Instrument, rng: random.Random, counter: Callable[[], int], fair: int) -> None:
+    def __init__(
+        self, instrument: Instrument, rng: random.Random, counter: Callable[[], int], fair: int
+    ) -> None:
         self.instrument = instrument
         self.latency_ns = EXCHANGES[instrument.exchange_id].latency_ns
         self.asks = Side(1)

@@ -40,7 +40,7 @@ def _second_text(second: int) -> str:
 
 
 def decimal_text(units: int, decimals: int) -> str:
-    """Return a non-negative integer of units of 10**-decimals as a JSON number, padded to that many digits."""
+    """Return a whole number of units of 10**-decimals as a JSON number, padded to that many digits."""
     if decimals == 0:
         return str(units)
     whole, fraction = divmod(units, 10**decimals)
@@ -52,7 +52,8 @@ def uuid_text(base: int, counter: int) -> str:
     bits = (base + counter * _UUID_STRIDE) % (1 << _UUID_BITS)
     high, middle, low = bits >> 74, (bits >> 62) & 0xFFF, bits & ((1 << 62) - 1)
     variant = (0b10 << 62) | low
-    return f"{high >> 16:08x}-{high & 0xFFFF:04x}-4{middle:03x}-{variant >> 48:04x}-{variant & (1 << 48) - 1:012x}"
+    node = variant & ((1 << 48) - 1)
+    return f"{high >> 16:08x}-{high & 0xFFFF:04x}-4{middle:03x}-{variant >> 48:04x}-{node:012x}"
 
 
 def error_text(message: str) -> str:
