@@ -1,0 +1,127 @@
+"""A synchronous client for CoinAPI's Market Data WebSocket API V1.
+
+Public is what ``__all__`` names and README documents.
+"""
+
+from __future__ import annotations
+
+from ._version import __version__
+from .auth import Secret
+from .drivers.blocking import Stream, StreamStats, connect
+from .drivers.selector import SelectorConnection
+from .endpoints import Endpoint, endpoint_from
+from .events import (
+    CallbackFailed,
+    Cause,
+    Connected,
+    ConnectionGap,
+    Disconnected,
+    Dropped,
+    Event,
+    Gap,
+    HandedOver,
+    Live,
+    Quiet,
+    Reconnecting,
+    SequenceGap,
+    Undecodable,
+)
+from .exceptions import (
+    AuthenticationError,
+    CertificateError,
+    CoinAPIError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionClosed,
+    ConnectTimeout,
+    HandshakeRejected,
+    PermissionDenied,
+    ProtocolError,
+    ProxyError,
+    RateLimited,
+    ServerRejected,
+    SlowConsumerError,
+    UsageError,
+)
+from .messages import (
+    Asset,
+    Book,
+    BookL3,
+    ErrorMessage,
+    Exchange,
+    ExchangeRate,
+    Heartbeat,
+    Level,
+    LevelL3,
+    Message,
+    Ohlcv,
+    Quote,
+    ReconnectNotice,
+    Symbol,
+    Trade,
+    UnknownMessage,
+)
+from .options import Options
+from .protocol.states import SessionState
+from .subscription import Scope, Subscription, SubscriptionWarning
+
+__all__ = [
+    "Asset",
+    "AuthenticationError",
+    "Book",
+    "BookL3",
+    "CallbackFailed",
+    "Cause",
+    "CertificateError",
+    "CoinAPIError",
+    "ConfigurationError",
+    "ConnectError",
+    "ConnectTimeout",
+    "Connected",
+    "ConnectionClosed",
+    "ConnectionGap",
+    "Disconnected",
+    "Dropped",
+    "Endpoint",
+    "ErrorMessage",
+    "Event",
+    "Exchange",
+    "ExchangeRate",
+    "Gap",
+    "HandedOver",
+    "HandshakeRejected",
+    "Heartbeat",
+    "Level",
+    "LevelL3",
+    "Live",
+    "Message",
+    "Ohlcv",
+    "Options",
+    "PermissionDenied",
+    "ProtocolError",
+    "ProxyError",
+    "Quiet",
+    "Quote",
+    "RateLimited",
+    "ReconnectNotice",
+    "Reconnecting",
+    "Scope",
+    "Secret",
+    "SelectorConnection",
+    "SequenceGap",
+    "ServerRejected",
+    "SessionState",
+    "SlowConsumerError",
+    "Stream",
+    "StreamStats",
+    "Subscription",
+    "SubscriptionWarning",
+    "Symbol",
+    "Trade",
+    "Undecodable",
+    "UnknownMessage",
+    "UsageError",
+    "__version__",
+    "connect",
+    "endpoint_from",
+]

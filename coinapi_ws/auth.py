@@ -22,6 +22,8 @@ AUTH_METHODS: Final = ("header", "query", "path", "authorization", "basic", "hel
 AUTH_METHODS_WITH_JWT: Final = ("header", "query", "path", "hello")
 
 _REDACTED: Final = "***"
+#: Anything shorter is no key, and replacing it would garble ordinary words.
+_SHORTEST_REDACTED: Final = 6
 
 
 class Secret:
@@ -33,7 +35,8 @@ class Secret:
         self._value = value
         basic = b64encode(f"coinapi:{value}".encode()).decode()
         # Each form that the key takes on the wire, the longest first.
-        self._forms = tuple(sorted({value, quote(value, safe=""), basic}, key=len, reverse=True))
+        forms = {value, quote(value, safe=""), basic} if len(value) >= _SHORTEST_REDACTED else ()
+        self._forms = tuple(sorted(forms, key=len, reverse=True))
 
     def reveal(self) -> str:
         """Return the plain value; keep it out of local variables of code that may raise."""
@@ -73,8 +76,8 @@ def jwt_secret(token: str | Secret) -> Secret:
     return token if isinstance(token, Secret) else _token(token, "the JWT")
 
 
-def _token(value: str, what: str = "the API key") -> Secret:
-    # An error raised in here would show `value` as a local: only the pattern's verdict leaves the block.
+def _token(value: object, what: str = "the API key") -> Secret:
+    # A traceback may be printed with its locals: the plain value is gone before anything is raised.
     secret = Secret(value) if isinstance(value, str) else None
     del value
     if secret is None or not re.fullmatch(r"[\x21-\x7e]+", secret.reveal()):

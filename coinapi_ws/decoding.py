@@ -52,7 +52,7 @@ class Decoder:
             parse_int=Decimal if decimal else None,
             parse_constant=_refuse_constant,
         )
-        self._scan: Callable[[str, int], tuple[Any, int]] = make_scanner(parser)
+        self._scan: Callable[[str, int], tuple[Any, int]] = make_scanner(parser)  # type: ignore[arg-type]
         self._keep_raw = keep_raw
         number = _decimal if decimal else _float
         self._converters: dict[str, Convert] = {
@@ -182,17 +182,15 @@ def _decimal(value: Any) -> Decimal:
 
 
 def _count(value: Any) -> int:
-    if type(value) is int:
-        count: int = value
-    elif type(value) is float and value.is_integer():
-        count = int(value)
-    elif type(value) is Decimal and value.adjusted() < 20 and value == value.to_integral_value():
-        count = int(value)
-    else:
+    is_integral = (
+        type(value) is int
+        or (type(value) is float and value.is_integer())
+        # adjusted() first: to_integral_value() of 1e999999999 would fill memory.
+        or (type(value) is Decimal and value.adjusted() < 20 and value == value.to_integral_value())
+    )
+    if not is_integral or not -_MAX_COUNT <= value <= _MAX_COUNT:
         raise _Refused("not an integer of 64 bits")
-    if not -_MAX_COUNT <= count <= _MAX_COUNT:
-        raise _Refused("not an integer of 64 bits")
-    return count
+    return int(value)
 
 
 def _flag(value: Any) -> bool:

@@ -143,7 +143,6 @@ class Message:
 
     #: From each declared field to its kind, the ones of the bases included.
     kinds: ClassVar[dict[str, str]] = {}
-    __hash__: ClassVar[None]  # type: ignore[assignment]
 
     def __init_subclass__(cls, *, wire: tuple[str, ...] = ()) -> None:
         cls.kinds = dict(cls.kinds)
@@ -176,7 +175,7 @@ class Message:
             return NotImplemented
         return type(self) is type(other) and self._content() == other._content()
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in self._content().items())

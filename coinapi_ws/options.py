@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from ._version import __version__
 from .auth import API_KEY_VARIABLE, Secret, check_method
 from .decoding import NUMBERS
 from .endpoints import Endpoint
@@ -18,6 +19,8 @@ DEFAULT_LIVE_TIMEOUT_SECONDS: Final = 15.0
 #: With heartbeats each second, a multiple of it; a fixed 10 s was found too fragile (api-bricks-sdk#104).
 DEFAULT_SILENCE_TIMEOUT_SECONDS: Final = 30.0
 DEFAULT_CLOSE_TIMEOUT_SECONDS: Final = 5.0
+DEFAULT_PING_TIMEOUT_SECONDS: Final = 20.0
+DEFAULT_USER_AGENT: Final = f"coinapi_ws/{__version__}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +30,8 @@ class Options:
     - ``api_key``, ``auth``: the key and the way it travels; ``jwt`` is a callable that the driver asks for a token
       on each connect.
     - ``numbers``: "float" or "decimal". ``keep_raw``: keep the frame's text on ``message.raw``.
-    - ``heartbeats``: ask for a heartbeat after each second of silence; without them neither ``live_timeout`` nor
-      ``silence_timeout`` is watched.
+    - ``request_heartbeats``: ask for a heartbeat after each second of silence; without them neither
+      ``live_timeout`` nor ``silence_timeout`` is watched.
     - ``wire``: "hello" or "incremental". ``deliver_surplus``: deliver what a merged hello brings beyond the scope.
     - ``open_timeout``: seconds for TCP, TLS and upgrade together, over all addresses. ``live_timeout``: seconds from
       the hello to the first data or heartbeat. ``silence_timeout``: seconds without any message.
@@ -47,7 +50,7 @@ class Options:
     jwt: Callable[[], str] | None = field(default=None, repr=False)
     numbers: str = "float"
     keep_raw: bool = False
-    heartbeats: bool = True
+    request_heartbeats: bool = True
     wire: str = WIRE_HELLO
     deliver_surplus: bool = False
     open_timeout: float | None = DEFAULT_OPEN_TIMEOUT_SECONDS
@@ -55,11 +58,11 @@ class Options:
     silence_timeout: float | None = DEFAULT_SILENCE_TIMEOUT_SECONDS
     close_timeout: float = DEFAULT_CLOSE_TIMEOUT_SECONDS
     ping_interval: float | None = None
-    ping_timeout: float | None = 20.0
+    ping_timeout: float | None = DEFAULT_PING_TIMEOUT_SECONDS
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
     compression: bool = False
     allow_plaintext: bool = False
-    user_agent: str = "coinapi_ws"
+    user_agent: str = DEFAULT_USER_AGENT
 
     def __post_init__(self) -> None:
         check_method(self.auth, has_jwt=self.jwt is not None)

@@ -234,9 +234,7 @@ class Scope:
 
     def _limit(self, name: str) -> int | None:
         limits = {
-            getattr(member, name)
-            for member in self._members
-            if _LIMITED_TYPES[name].intersection(member.data_types)
+            getattr(member, name) for member in self._members if _LIMITED_TYPES[name].intersection(member.data_types)
         }
         if len(limits) > 1:
             raise ConfigurationError(
@@ -339,9 +337,8 @@ def _check(subscription: Subscription) -> None:
         raise ConfigurationError(
             'a subscription needs data types; write Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"])'
         )
-    if books := sorted(types & _BOOK_TYPES):
-        if not subscription.filters:
-            raise ConfigurationError(f"{', '.join(books)} needs a filter; add symbol_ids=[…]")
+    if (books := sorted(types & _BOOK_TYPES)) and not subscription.filters:
+        raise ConfigurationError(f"{', '.join(books)} needs a filter; add symbol_ids=[…]")
     if "exrate" in types and not subscription.asset_ids:
         raise ConfigurationError('exrate needs an asset filter; add asset_ids=["BTC/USD"]')
     if not subscription.filters and not subscription.everything:
@@ -380,6 +377,4 @@ def _warn(subscription: Subscription) -> None:
 
 
 def _matches_symbol(symbol: str, filters: tuple[str, ...]) -> bool:
-    return any(
-        symbol == wanted[:-1] if wanted.endswith("$") else symbol.startswith(wanted) for wanted in filters
-    )
+    return any(symbol == wanted[:-1] if wanted.endswith("$") else symbol.startswith(wanted) for wanted in filters)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .pacing import Pacer
 from .reconnect import Backoff
-from .session import Frame, Session, SessionState
+from .session import Frame, Session
+from .states import SessionState
 from .websocket import WebSocket
 
 __all__ = ["Backoff", "Frame", "Pacer", "Session", "SessionState", "WebSocket"]

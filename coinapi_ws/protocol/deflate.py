@@ -70,16 +70,12 @@ class BoundedDeflate(Extension):
             self._inflated_bytes = 0
         return RsvBits(True, False, False)
 
-    def frame_inbound_payload_data(
-        self, proto: FrameDecoder | FrameProtocol, data: bytes
-    ) -> bytes | CloseReason:
+    def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
         if self._is_control or not self._compressed:
             return data
         return self._inflate(data)
 
-    def frame_inbound_complete(
-        self, proto: FrameDecoder | FrameProtocol, fin: bool
-    ) -> bytes | CloseReason | None:
+    def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
         if self._is_control or not fin:
             return None
         self._in_message = False

@@ -9,6 +9,7 @@ Not thread-safe; it never blocks. The rows W1 to W14 are explained in the projec
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from io import BytesIO, StringIO
@@ -107,17 +108,14 @@ class Closed:
     violation: str | None = None
 
 
-WebSocketEvent: TypeAlias = (
-    "Upgraded | Rejected | TextReceived | BinaryReceived | PingReceived | PongReceived | Closed"
-)
+WebSocketEvent: TypeAlias = "Upgraded | Rejected | TextReceived | BinaryReceived | PingReceived | PongReceived | Closed"
 
 
 class WebSocket:
     """The client's end of one WebSocket connection.
 
-    ``host`` is the Host header's value, ``target`` the request target, ``headers`` further request headers as
-    bytes. Give it bytes with :meth:`receive_data` and :meth:`receive_eof`, take :meth:`events` and
-    :meth:`data_to_send` after each.
+    ``host`` is the Host header's value, ``target`` the request target. Give it bytes with :meth:`receive_data` and
+    :meth:`receive_eof`, take :meth:`events` and :meth:`data_to_send` after each.
     """
 
     def __init__(
@@ -125,7 +123,6 @@ class WebSocket:
         host: str,
         target: str = "/",
         *,
-        headers: tuple[tuple[bytes, bytes], ...] = (),
         max_message_bytes: int,
         compression: bool = False,
     ) -> None:
@@ -133,7 +130,6 @@ class WebSocket:
             raise ConfigurationError("host and target are ASCII, and the target begins with /")
         self._host = host
         self._target = target
-        self._headers = headers
         self._max_message_bytes = max_message_bytes
         self._extensions: list[Extension] = [BoundedDeflate(max_message_bytes)] if compression else []
         self._connection = WSConnection(ConnectionType.CLIENT)
@@ -154,8 +150,8 @@ class WebSocket:
         """Where the connection stands."""
         return self._state
 
-    def start(self) -> None:
-        """Queue the upgrade request."""
+    def start(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Queue the upgrade request, with further headers."""
         if self._state is not WebSocketState.IDLE:
             raise UsageError("start() was called before")
         self._state = WebSocketState.CONNECTING
@@ -163,7 +159,7 @@ class WebSocket:
             host=self._host,
             target=self._target,
             extensions=list(self._extensions),
-            extra_headers=list(self._headers),
+            extra_headers=list(headers),
         )
         self._output.append(self._connection.send(request))
 
@@ -184,8 +180,6 @@ class WebSocket:
             return
         if self._rejection is not None:
             self._reject()
-        elif self._state is WebSocketState.CONNECTING:
-            self._end(Closed(ABNORMAL_CLOSURE, violation=None))
         else:
             self._end(Closed(ABNORMAL_CLOSURE))
 
@@ -248,9 +242,8 @@ class WebSocket:
             raise UsageError(f"{call} is not possible while the connection is {self._state.value}")
 
     def _send_close(self, code: int, reason: str) -> None:
-        self._output.append(
-            self._connection.send(wsproto.events.CloseConnection(code=code, reason=reason or None))
-        )
+        self._latest_ping = None  # nothing may follow a Close frame
+        self._output.append(self._connection.send(wsproto.events.CloseConnection(code=code, reason=reason or None)))
 
     def _pong(self, payload: bytes) -> bytes:
         return self._connection.send(wsproto.events.Pong(payload=payload))
@@ -304,7 +297,7 @@ class WebSocket:
         if finished and self._text is None:
             self._events.append(TextReceived(data))
         else:
-            self._text = self._text or StringIO(newline="")
+            self._text = self._text or StringIO()
             self._text.write(data)
             if finished:
                 self._events.append(TextReceived(self._text.getvalue()))
@@ -350,7 +343,6 @@ class WebSocket:
         elif self._state is WebSocketState.CLOSING:
             self._end(Closed(code, reason, clean=True))
         else:
-            self._latest_ping = None
             self._output.append(self._connection.send(event.response()))
             self._end(Closed(code, reason, clean=True, by_peer=True))
 

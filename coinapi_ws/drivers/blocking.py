@@ -1,0 +1,320 @@
+"""A stream to iterate on the caller's own thread: a loop over a ``SelectorConnection``."""
+
+from __future__ import annotations
+
+import selectors
+import ssl as ssl_module
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final
+
+from ..auth import Secret, api_key_secret
+from ..endpoints import Endpoint, endpoint_from
+from ..events import Connected, Disconnected, Gap, Undecodable
+from ..exceptions import UsageError
+from ..messages import Heartbeat, Message
+from ..options import (
+    DEFAULT_CLOSE_TIMEOUT_SECONDS,
+    DEFAULT_LIVE_TIMEOUT_SECONDS,
+    DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_OPEN_TIMEOUT_SECONDS,
+    DEFAULT_PING_TIMEOUT_SECONDS,
+    DEFAULT_SILENCE_TIMEOUT_SECONDS,
+    DEFAULT_USER_AGENT,
+    Options,
+)
+from ..protocol.pacing import Pacer
+from ..protocol.session import Item
+from ..protocol.states import SessionState
+from ..subscription import WIRE_HELLO, Scope, Subscription
+from .selector import PROCESS_PACER, Resolve, SelectorConnection
+
+#: No wait is longer, so that Ctrl-C works where a wait cannot be interrupted (F17).
+_LONGEST_WAIT_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStats:
+    """Counts of one stream.
+
+    ``messages`` and ``bytes`` as received; ``surplus`` dropped since a merged hello brought more than was asked for;
+    ``jumps`` of sequences by type; ``undelivered`` messages that were not taken before ``close``.
+    """
+
+    messages: int
+    bytes: int
+    surplus: int
+    jumps: dict[str, int]
+    undelivered: int
+
+
+class Stream:
+    """Messages, gaps and undecodable frames of one connection, in order. Made by :func:`connect`.
+
+    It belongs to the thread that made it; calls from another raise ``UsageError``. It does not reconnect.
+    """
+
+    def __init__(self, connection: SelectorConnection, *, heartbeats: bool) -> None:
+        self._connection = connection
+        self._heartbeats = heartbeats
+        self._thread = threading.get_ident()
+        self._items: deque[Message | Gap | Undecodable] = deque()
+        self._disconnected: Disconnected | None = None
+        self._is_closing = False
+        self._undelivered = 0
+        # One descriptor: poll is the cheapest that has no limit on its number (T8).
+        self._selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)()
+        self._registered: tuple[int, int, int] | None = None
+        self._is_connected = False
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Message | Gap | Undecodable]:
+        return self
+
+    def __next__(self) -> Message | Gap | Undecodable:
+        """Wait for the next item. Ends after a clean close; any other end raises its error."""
+        self._check_thread()
+        if not self._wait_for_item(None):
+            self._raise_error()
+            raise StopIteration
+        return self._items.popleft()
+
+    def recv(self, timeout: float | None = None) -> Message | Gap | Undecodable:
+        """Wait for the next item, at most ``timeout`` seconds.
+
+        Raises the built-in ``TimeoutError`` and leaves the stream intact; after a clean close
+        ``ConnectionClosed``, after any other end its error.
+        """
+        self._check_thread()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self._wait_for_item(deadline):
+            if self._disconnected is None:
+                raise TimeoutError(f"no message within {timeout:g} s")
+            self._raise_error()
+            raise self._disconnected.as_error()
+        return self._items.popleft()
+
+    @property
+    def scope(self) -> Scope:
+        """What is wanted now."""
+        return self._connection.scope
+
+    @property
+    def state(self) -> SessionState:
+        """CONNECTING, OPEN, LIVE, CLOSING or CLOSED. Any thread may read it."""
+        return self._connection.state
+
+    @property
+    def disconnected(self) -> Disconnected | None:
+        """How the connection ended, with all that is known; None while it is up."""
+        return self._disconnected
+
+    def stats(self) -> StreamStats:
+        """Return the counts so far."""
+        stats = self._connection.stats()
+        return StreamStats(stats.messages, stats.bytes, stats.surplus, stats.jumps, self._undelivered)
+
+    def subscribe(self, *subscriptions: Subscription) -> None:
+        """Add to the scope. Does not wait: nothing is acknowledged, data or an ``error`` will tell."""
+        self._set_scope(self.scope.add(*subscriptions))
+
+    def unsubscribe(self, *subscriptions: Subscription) -> None:
+        """Take equal members out of the scope. Raises ``UsageError`` where one is not in it, or none would be left."""
+        self._set_scope(self.scope.remove(*subscriptions))
+
+    def replace(self, *subscriptions: Subscription) -> None:
+        """Want these alone from now on."""
+        self._set_scope(self.scope.replace(*subscriptions))
+
+    def close(self) -> None:
+        """Close, and wait for the server's answer, at most ``close_timeout`` and a second. Idempotent.
+
+        Messages not taken until then are counted as ``undelivered`` in :meth:`stats`.
+        """
+        self._check_thread()
+        self._is_closing = True
+        self._undelivered += sum(isinstance(item, Message) for item in self._items)
+        self._items.clear()
+        if self._disconnected is None:
+            try:
+                self._take(self._connection.close())
+                while self._disconnected is None:
+                    self._turn(None)
+            finally:
+                self._release()
+
+    def _open(self) -> None:
+        """Connect, until the hello is on its way. Raises what stood against it."""
+        try:
+            self._take(self._connection.start())
+            while not self._is_connected and self._disconnected is None:
+                self._turn(None)
+        except BaseException:
+            self._release()
+            raise
+        if not self._is_connected:
+            self._raise_error()
+
+    def _set_scope(self, scope: Scope) -> None:
+        self._check_thread()
+        if self._disconnected is not None:
+            raise UsageError("the stream is closed; its scope cannot be changed")
+        self._take(self._connection.set_scope(scope))
+
+    def _check_thread(self) -> None:
+        if threading.get_ident() != self._thread:
+            raise UsageError("a stream belongs to the thread that made it; this call came from another")
+
+    def _raise_error(self) -> None:
+        error = None if self._disconnected is None else self._disconnected.error()
+        if error is not None:
+            raise error
+
+    def _wait_for_item(self, deadline: float | None) -> bool:
+        """Return whether there is an item; False at the end, or once the deadline has passed."""
+        while not self._items:
+            if self._disconnected is not None:
+                return False
+            if deadline is not None and time.monotonic() >= deadline:
+                # What is there already counts, also with a timeout of 0.
+                self._turn(deadline)
+                return bool(self._items)
+            self._turn(deadline)
+        return True
+
+    def _turn(self, deadline: float | None) -> None:
+        """Wait for the connection to have work, but not beyond the deadline, and let it do it."""
+        connection = self._connection
+        timeout = connection.next_timeout()
+        ends = [end for end in (deadline, timeout) if end is not None]
+        wait = min([_LONGEST_WAIT_SECONDS, *(end - time.monotonic() for end in ends)])
+        ready = self._select(max(0.0, wait))
+        if ready & selectors.EVENT_READ:
+            self._take(connection.handle_read())
+        if ready & selectors.EVENT_WRITE and self._disconnected is None:
+            self._take(connection.handle_write())
+        if timeout is not None and self._disconnected is None and time.monotonic() >= timeout:
+            self._take(connection.handle_timeout())
+
+    def _select(self, wait: float) -> int:
+        connection = self._connection
+        wants = selectors.EVENT_READ * connection.want_read() | selectors.EVENT_WRITE * connection.want_write()
+        watched = (connection.fileno(), connection.fd_generation, wants)
+        if watched != self._registered:
+            self._unregister()
+            if wants:
+                self._selector.register(watched[0], wants)
+                self._registered = watched
+        if not wants:
+            time.sleep(wait)
+            return 0
+        ready = self._selector.select(wait)
+        return ready[0][1] if ready else 0
+
+    def _unregister(self) -> None:
+        if self._registered is not None:
+            # By its number: the connection may have closed it within the call that ended it.
+            self._selector.unregister(self._registered[0])
+            self._registered = None
+
+    def _take(self, items: list[Item]) -> None:
+        for item in items:
+            if isinstance(item, Disconnected):
+                self._disconnected = item
+                self._release()
+            elif isinstance(item, Connected):
+                self._is_connected = True
+            elif isinstance(item, Heartbeat) and not self._heartbeats:
+                continue
+            elif isinstance(item, (Message, Gap, Undecodable)):
+                if self._is_closing:
+                    self._undelivered += isinstance(item, Message)
+                else:
+                    self._items.append(item)
+
+    def _release(self) -> None:
+        self._unregister()
+        self._selector.close()
+        self._connection.abandon()
+
+
+def connect(
+    api_key: str | Secret | None,
+    *subscriptions: Subscription,
+    endpoint: str | Endpoint = "geo",
+    auth: str = "header",
+    jwt: Callable[[], str] | None = None,
+    numbers: str = "float",
+    heartbeats: bool = True,
+    ssl: ssl_module.SSLContext | None = None,
+    resolve: Resolve | None = None,
+    pacer: Pacer = PROCESS_PACER,
+    keep_raw: bool = False,
+    request_heartbeats: bool = True,
+    wire: str = WIRE_HELLO,
+    deliver_surplus: bool = False,
+    open_timeout: float | None = DEFAULT_OPEN_TIMEOUT_SECONDS,
+    live_timeout: float | None = DEFAULT_LIVE_TIMEOUT_SECONDS,
+    silence_timeout: float | None = DEFAULT_SILENCE_TIMEOUT_SECONDS,
+    close_timeout: float = DEFAULT_CLOSE_TIMEOUT_SECONDS,
+    ping_interval: float | None = None,
+    ping_timeout: float | None = DEFAULT_PING_TIMEOUT_SECONDS,
+    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    compression: bool = False,
+    allow_plaintext: bool = False,
+    user_agent: str = DEFAULT_USER_AGENT,
+) -> Stream:
+    """Connect, send the hello, and return a :class:`Stream` to iterate; blocks until then.
+
+    ``api_key`` None takes the key from the environment variable COINAPI_API_KEY. ``endpoint`` is "geo", "ncsa", "emea",
+    "apac", "exrates", "ds:<exchange>" or a ``ws://`` or ``wss://`` URL. ``heartbeats=False`` hides heartbeats from the
+    iteration; ``request_heartbeats=False`` does not ask the server for any. ``ssl`` replaces the default context, which
+    verifies with certifi's roots. ``resolve`` takes host and port and returns addresses. The rest is explained at
+    :class:`Options`.
+
+    The server proves nothing until data comes: a refused key or scope is raised by the first iteration.
+    Raises ``ConfigurationError`` before any connection; ``ConnectError`` and its kinds, ``AuthenticationError``,
+    ``PermissionDenied``, ``RateLimited`` or ``HandshakeRejected`` where no connection came about.
+    """
+    # A traceback may be printed with its locals (F24): no plain key stays in one.
+    api_key = api_key_secret(api_key)
+    endpoint = endpoint_from(endpoint)
+    options = Options(
+        endpoint=endpoint,
+        api_key=api_key,
+        auth=auth,
+        jwt=jwt,
+        numbers=numbers,
+        keep_raw=keep_raw,
+        request_heartbeats=request_heartbeats,
+        wire=wire,
+        deliver_surplus=deliver_surplus,
+        open_timeout=open_timeout,
+        live_timeout=live_timeout,
+        silence_timeout=silence_timeout,
+        close_timeout=close_timeout,
+        ping_interval=ping_interval,
+        ping_timeout=ping_timeout,
+        max_message_bytes=max_message_bytes,
+        compression=compression,
+        allow_plaintext=allow_plaintext,
+        user_agent=user_agent,
+    )
+    connection = SelectorConnection(options, Scope(*subscriptions), ssl_context=ssl, resolve=resolve, pacer=pacer)
+    stream = Stream(connection, heartbeats=heartbeats)
+    stream._open()
+    return stream

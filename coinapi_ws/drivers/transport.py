@@ -1,0 +1,280 @@
+"""A connection as resumable, non-blocking steps: each address in turn, TCP, then TLS where asked.
+
+Not thread-safe; never blocks. ``now`` is in seconds on the caller's monotonic clock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from ..exceptions import CertificateError, CoinAPIError, ConnectError, ConnectTimeout
+from .tls import Tls
+
+READ_BYTES: Final = 64 * 1024
+_IN_PROGRESS: Final = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, errno.EINTR})
+
+
+class Address(NamedTuple):
+    """Where to connect, as ``socket.getaddrinfo`` says it."""
+
+    family: int
+    sockaddr: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        host, port = self.sockaddr[:2]
+        return f"[{host}]:{port}" if self.family == socket.AF_INET6 else f"{host}:{port}"
+
+
+class ConnectFailed(Exception):
+    """No connection came about: the error type to raise, and its text. It stays inside the drivers."""
+
+    def __init__(self, error_type: type[CoinAPIError], detail: str) -> None:
+        super().__init__(detail)
+        self.error_type = error_type
+        self.detail = detail
+
+
+class Transport:
+    """Bytes to and from one host, over the first address that accepts.
+
+    ``deadline`` bounds connecting and the TLS handshake over all addresses together; each address gets an even
+    share of what is left (F19). Call :meth:`step` when the descriptor is ready or ``next_timeout`` has passed,
+    until it returns True; then :meth:`receive`, :meth:`send` and :meth:`flush`.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        addresses: Sequence[Address],
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        self._host = host
+        self._addresses = list(addresses)
+        self._ssl_context = ssl_context
+        self._deadline = deadline
+        self._share_ends: float | None = None
+        self._address: Address | None = None
+        self._socket: socket.socket | None = None
+        self._tcp_is_up = False
+        self._tls: Tls | None = None
+        self._failures: list[str] = []
+        self._output = bytearray()
+        self.established = False
+        #: True once nothing more will be received; ``broken`` says why, where it was no orderly end.
+        self.eof = False
+        self.broken: str | None = None
+        #: Counts sockets: a caller that watches the descriptor registers anew when it changes.
+        self.generation = 0
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch, or -1."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    @property
+    def want_read(self) -> bool:
+        """True while a readable descriptor means work."""
+        return self._tcp_is_up and not self.eof
+
+    @property
+    def want_write(self) -> bool:
+        """True while a writable descriptor means work."""
+        return self._socket is not None and (not self._tcp_is_up or bool(self._output))
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How much waits to be sent."""
+        return len(self._output)
+
+    @property
+    def next_timeout(self) -> float | None:
+        """When to call :meth:`step` though nothing is ready; None once established."""
+        if self.established:
+            return None
+        ends = [end for end in (self._share_ends, self._deadline) if end is not None]
+        return min(ends, default=None)
+
+    def step(self, now: float) -> bool:
+        """Go on connecting; return whether the connection is up. Raises ``ConnectFailed`` where none comes about."""
+        if self._deadline is not None and now >= self._deadline:
+            tried = f" ({'; '.join(self._failures)})" if self._failures else ""
+            raise ConnectFailed(ConnectTimeout, f"no connection to {self._host} in time{tried}")
+        if self._tcp_is_up:
+            return self._shake_hands()
+        if self._socket is not None and self._share_ends is not None and now >= self._share_ends:
+            self._give_up("no answer in time")
+        if not self._reach(now):
+            return False
+        if self._ssl_context is not None:
+            self._tls = Tls(self._ssl_context, self._host)
+            return self._shake_hands()
+        self.established = True
+        return True
+
+    def receive(self) -> bytes:
+        """Return what has come, perhaps nothing; sets ``eof`` at the end.
+
+        One read of the socket, so a caller with many connections is fair to all of them.
+        """
+        ciphertext = self._read_socket()
+        if self._tls is None:
+            return ciphertext
+        try:
+            if self.eof:
+                self._tls.receive_eof()
+            else:
+                self._tls.receive_data(ciphertext)
+            plaintext = self._tls.read()
+        except ssl.SSLError as error:
+            self._break(f"TLS: {_reason(error)}")
+            return b""
+        self._output += self._tls.data_to_send()  # reading may make bytes to send (T11)
+        self.eof = self.eof or self._tls.eof
+        return plaintext
+
+    def send(self, payload: bytes) -> None:
+        """Queue bytes; :meth:`flush` sends them."""
+        if self._tls is None:
+            self._output += payload
+            return
+        try:
+            self._tls.write(payload)
+        except ssl.SSLError as error:
+            self._break(f"TLS: {_reason(error)}")
+        self._output += self._tls.data_to_send()
+
+    def flush(self) -> None:
+        """Send what the socket takes now."""
+        while self._output and self._socket is not None and self._tcp_is_up:
+            try:
+                with memoryview(self._output) as view:
+                    sent = self._socket.send(view)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                # What the peer sent before is still to be read, so only the sending side ends here.
+                self._output.clear()
+                self.broken = self.broken or _os_reason(error)
+                return
+            del self._output[:sent]
+
+    def shut_down_writing(self) -> None:
+        """Say that nothing more is sent; what the peer still sends can be received."""
+        if self._tls is not None:
+            self._tls.close()
+            self._output += self._tls.data_to_send()
+        self.flush()
+        if self._socket is not None:
+            try:
+                self._socket.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                self._break(_os_reason(error))
+
+    def close(self) -> None:
+        """Close the descriptor. Idempotent. Unregister it from selectors before."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._tcp_is_up = False
+        self._output.clear()
+        self.eof = True
+
+    def _reach(self, now: float) -> bool:
+        """Go through the addresses until one is up (True) or on its way (False)."""
+        while True:
+            if self._socket is None:
+                self._begin(now)
+            elif not self._is_refused(self._socket):
+                return self._tcp_is_up
+
+    def _begin(self, now: float) -> None:
+        if not self._addresses:
+            tried = "; ".join(self._failures) or "the name has no address"
+            raise ConnectFailed(ConnectError, f"no connection to {self._host}: {tried}")
+        if self._deadline is not None:
+            self._share_ends = now + (self._deadline - now) / len(self._addresses)
+        self._address = self._addresses.pop(0)
+        self.generation += 1
+        try:
+            self._socket = socket.socket(self._address.family, socket.SOCK_STREAM)
+            self._socket.setblocking(False)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            code = self._socket.connect_ex(self._address.sockaddr)
+        except OSError as error:
+            self._give_up(_os_reason(error))
+            return
+        if code not in _IN_PROGRESS and code != 0:
+            self._give_up(os.strerror(code))
+
+    def _is_refused(self, connecting: socket.socket) -> bool:
+        """Give up where the host refused; otherwise note whether TCP is up already."""
+        code = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code != 0:
+            self._give_up(os.strerror(code))
+            return True
+        try:
+            connecting.getpeername()
+        except OSError:
+            return False  # still on its way
+        self._tcp_is_up = True
+        return False
+
+    def _give_up(self, reason: str) -> None:
+        self._failures.append(f"{self._address}: {reason}")
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _shake_hands(self) -> bool:
+        assert self._tls is not None
+        try:
+            done = self._tls.handshake()
+            if not done:
+                ciphertext = self._read_socket()
+                if self.eof:
+                    raise ConnectFailed(ConnectError, f"{self._host} closed during the TLS handshake")
+                self._tls.receive_data(ciphertext)
+                done = self._tls.handshake()
+        except ssl.SSLCertVerificationError as error:
+            raise ConnectFailed(
+                CertificateError, f"the certificate of {self._host} is not valid: {error.verify_message}"
+            ) from None
+        except ssl.SSLError as error:
+            raise ConnectFailed(ConnectError, f"the TLS handshake with {self._host} failed: {_reason(error)}") from None
+        finally:
+            self._output += self._tls.data_to_send()  # an alert, where it failed
+            self.flush()
+        self.established = done
+        return done
+
+    def _read_socket(self) -> bytes:
+        if self._socket is None or self.eof:
+            return b""
+        try:
+            received = self._socket.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return b""  # readable does not mean that there is something for us (T2)
+        except OSError as error:
+            self._break(_os_reason(error))
+            return b""
+        if not received:
+            self.eof = True
+        return received
+
+    def _break(self, reason: str) -> None:
+        self.eof = True
+        self.broken = self.broken or reason
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return str(error.reason or "failed").replace("_", " ").lower()
+
+
+def _os_reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__

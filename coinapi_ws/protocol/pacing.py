@@ -1,0 +1,112 @@
+"""Budgets for upgrades and hellos, so that no one is asked more often than the server allows.
+
+The vendor limits both per IP address (vendor_notes.md, "Limits"). A Pacer outlives sessions; whoever shares one
+between threads guards it with a lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+UPGRADE: Final = "upgrade"
+HELLO: Final = "hello"
+
+#: The vendor's published numbers; headers of a response replace them.
+DEFAULT_LIMIT: Final = 10
+DEFAULT_WINDOW_SECONDS: Final = 10.0
+
+_HEADER_PREFIXES: Final = {UPGRADE: "x-wsrequestsperiplimit", HELLO: "x-wshelloperiplimit"}
+#: Headers beyond these are nonsense and are ignored.
+_MAX_LIMIT: Final = 1_000_000
+_MAX_MILLISECONDS: Final = 3_600_000
+
+#: All header names, in lower case, that begin with one of these tell of limits.
+LIMIT_HEADER_PREFIXES: Final = (*_HEADER_PREFIXES.values(), "x-concurrencylimit", "retry-after")
+
+
+@dataclass(slots=True)
+class _Budget:
+    limit: int | None = None  # None: not limited
+    window: float = DEFAULT_WINDOW_SECONDS
+    blocked_until: float = float("-inf")
+    taken: deque[float] = field(default_factory=deque)
+
+
+class Pacer:
+    """Say when the next upgrade or hello may go to a host.
+
+    Times are seconds on the caller's monotonic clock. The defaults hold for hosts that ``record`` or
+    ``next_allowed`` are told are the vendor's; other hosts are limited once their headers say so.
+    """
+
+    def __init__(self) -> None:
+        self._budgets: dict[tuple[str, str], _Budget] = {}
+
+    def next_allowed(self, host: str, kind: str, now: float, *, is_vendor: bool) -> float:
+        """Return the earliest time for the next one, ``now`` where it may go at once. ``kind`` is UPGRADE or HELLO."""
+        budget = self._budget(host, kind, is_vendor)
+        self._forget_old(budget, now)
+        allowed = max(now, budget.blocked_until)
+        if budget.limit is not None and len(budget.taken) >= budget.limit:
+            allowed = max(allowed, budget.taken[-budget.limit] + budget.window)
+        return allowed
+
+    def record(self, host: str, kind: str, now: float, *, is_vendor: bool) -> None:
+        """Take note that one was sent."""
+        budget = self._budget(host, kind, is_vendor)
+        self._forget_old(budget, now)
+        if budget.limit is not None:
+            budget.taken.append(now)
+
+    def observe(self, host: str, headers: Iterable[tuple[str, str]], now: float) -> None:
+        """Learn from the limit headers of a response; names in lower case, nonsense is ignored."""
+        values = dict(headers)
+        for kind, prefix in _HEADER_PREFIXES.items():
+            limit = _number(values.get(f"{prefix}-limit"), _MAX_LIMIT)
+            window_ms = _number(values.get(f"{prefix}-windowsizems"), _MAX_MILLISECONDS)
+            remaining = _number(values.get(f"{prefix}-remaining"), _MAX_LIMIT)
+            retry_ms = _number(values.get(f"{prefix}-retryafterms"), _MAX_MILLISECONDS)
+            if limit is None and retry_ms is None:
+                continue
+            budget = self._budget(host, kind, is_vendor=False)
+            if limit:
+                budget.limit = limit
+            if window_ms:
+                budget.window = window_ms / 1000
+            if retry_ms is not None:
+                budget.blocked_until = max(budget.blocked_until, now + retry_ms / 1000)
+            elif remaining == 0:
+                # Others behind our address have taken what we did not count.
+                budget.blocked_until = max(budget.blocked_until, now + budget.window)
+
+    def _budget(self, host: str, kind: str, is_vendor: bool) -> _Budget:
+        budget = self._budgets.setdefault((host, kind), _Budget())
+        if is_vendor and budget.limit is None:
+            budget.limit = DEFAULT_LIMIT
+        return budget
+
+    @staticmethod
+    def _forget_old(budget: _Budget, now: float) -> None:
+        while budget.taken and budget.taken[0] <= now - budget.window:
+            budget.taken.popleft()
+
+
+def retry_after_seconds(headers: Iterable[tuple[str, str]]) -> float | None:
+    """Return the longest wait that the headers ask for, in seconds; HTTP dates are not read."""
+    waits = []
+    for name, value in headers:
+        if name == "retry-after" and (seconds := _number(value, _MAX_MILLISECONDS // 1000)) is not None:
+            waits.append(float(seconds))
+        elif name.endswith("-retryafterms") and (ms := _number(value, _MAX_MILLISECONDS)) is not None:
+            waits.append(ms / 1000)
+    return max(waits, default=None)
+
+
+def _number(text: str | None, most: int) -> int | None:
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 9:
+        return None
+    number = int(text)
+    return number if number <= most else None

@@ -1,0 +1,75 @@
+"""Sequence numbers per (type, symbol_id), within one connection (vendor_notes.md, "Sequences")."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..events import SequenceGap
+from ..messages import Book, BookL3, Message
+from ..subscription import Scope
+
+#: A missing delta makes a book wrong, so a jump is reported; for others it is not known whether
+#: throttled and filtered streams are numbered anew, so jumps are counted.
+STRICT_TYPES: Final = frozenset({"book", "book_l3"})
+
+
+class Sequences:
+    """Watch sequences, and know which books have had a snapshot.
+
+    ``jumps`` counts messages whose sequence did not follow, by type, reported ones included.
+    """
+
+    def __init__(self) -> None:
+        self.jumps: dict[str, int] = {}
+        self._next: dict[tuple[str, str], int] = {}
+        self._may_restart: set[tuple[str, str]] = set()
+        self._has_snapshot: set[tuple[str, str]] = set()
+
+    def observe(self, message: Message) -> SequenceGap | None:
+        """Take note of the next message; return the gap before it, where there is one to report.
+
+        The first sequence seen of a pair is its base. A book that does not say so is marked as no snapshot
+        here, once its symbol has had one.
+        """
+        symbol_id = getattr(message, "symbol_id", None)
+        sequence = getattr(message, "sequence", None)
+        if symbol_id is None:
+            return None
+        pair = (message.type, symbol_id)
+        if isinstance(message, (Book, BookL3)):
+            self._observe_book(pair, message)
+        if sequence is None:
+            return None
+        expected = self._next.get(pair)
+        self._next[pair] = sequence + 1
+        if expected is None or sequence == expected:
+            return None
+        if sequence == 1 and pair in self._may_restart:
+            self._may_restart.discard(pair)
+            return None
+        self.jumps[message.type] = self.jumps.get(message.type, 0) + 1
+        if message.type not in STRICT_TYPES:
+            return None
+        return SequenceGap(type=message.type, symbol_id=symbol_id, expected=expected, received=sequence)
+
+    def scope_changed(self, scope: Scope) -> None:
+        """Let pairs that have left the scope begin again at 1: that is what they do when they come back.
+
+        Frames of the old scope may still be on their way, so the pairs are not forgotten at once.
+        """
+        for pair in self._next:
+            if not scope.may_match(_probe(*pair)):
+                self._may_restart.add(pair)
+                self._has_snapshot.discard(pair)
+
+    def _observe_book(self, pair: tuple[str, str], message: Book | BookL3) -> None:
+        if message.is_snapshot:
+            self._has_snapshot.add(pair)
+        elif message.is_snapshot is None and pair in self._has_snapshot:
+            # Not published yet, so it may still be completed.
+            message.__dict__["is_snapshot"] = False
+
+
+def _probe(type_name: str, symbol_id: str) -> Message:
+    """A message that stands for a pair; Book has the symbol_id that every type with a sequence has."""
+    return Book(type=type_name, symbol_id=symbol_id)

@@ -1,0 +1,508 @@
+"""One conversation with the API, as pure state transitions: upgrade, hello, data, notices, errors, the end.
+
+Time is a parameter: ``now`` is in seconds on the caller's monotonic clock, ``received_ns`` the wall clock in
+nanoseconds when bytes were read. Not thread-safe; never blocks. Whatever bytes arrive, only errors of this
+package come out, memory is bounded by the limits in the options, and exactly one ``Disconnected`` is the last item.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
+
+from ..auth import Secret, authorization_headers, authorized_target
+from ..decoding import Decoder
+from ..events import Cause, Connected, Disconnected, Event, Live, Undecodable
+from ..exceptions import (
+    CoinAPIError,
+    ConnectError,
+    ConnectionClosed,
+    ConnectTimeout,
+    ProtocolError,
+    UsageError,
+)
+from ..messages import ErrorMessage, Message, ReconnectNotice
+from ..options import Options
+from ..subscription import WIRE_HELLO, Scope, ScopeFrame, frames_between
+from .pacing import HELLO, LIMIT_HEADER_PREFIXES, UPGRADE, Pacer, retry_after_seconds
+from .reconnect import Verdict, classify_close, classify_error, classify_status
+from .sequences import Sequences
+from .states import TRANSITIONS, SessionState, Step
+from .surplus import Surplus
+from .websocket import (
+    ABNORMAL_CLOSURE,
+    NORMAL_CLOSURE,
+    BinaryReceived,
+    Closed,
+    PongReceived,
+    Rejected,
+    TextReceived,
+    Upgraded,
+    WebSocket,
+    WebSocketState,
+)
+
+#: Frames of these types concern the session itself, and so do those whose type their end does not show.
+_SESSION_TYPES: Final = frozenset({"error", "reconnect", "hearbeat", "heartbeat"})
+#: Close codes that are no error (RFC 6455, 7.4.1); 1005 stands for a Close frame without a code.
+_CLEAN_CODES: Final = frozenset({1000, 1001, 1005})
+_MAX_SERVER_TEXT: Final = 500
+_MAX_LIMIT_HEADER_LENGTH: Final = 64
+
+
+class Frame(NamedTuple):
+    """Market data that is not decoded yet; ``type`` is the type that its end shows."""
+
+    payload: str
+    received_ns: int
+    type: str
+
+
+Item: TypeAlias = "Message | Event"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStats:
+    """Counts of one session: frames and bytes received, surplus messages dropped, jumps of sequences by type."""
+
+    messages: int
+    bytes: int
+    surplus: int
+    jumps: dict[str, int]
+
+
+class Session:
+    """The API's conversation over one WebSocket.
+
+    Raises ``ConfigurationError`` where the scope cannot be asked for in this way or at this endpoint, ``UsageError``
+    for an empty one.
+    """
+
+    def __init__(self, options: Options, scope: Scope, *, pacer: Pacer) -> None:
+        scope.check_endpoint(options.endpoint)
+        self._options = options
+        self._pacer = pacer
+        self._jwt: Secret | None = None
+        self._scope = scope
+        self._unsent: deque[ScopeFrame] = deque(frames_between(Scope(), scope, wire=options.wire))
+        self._state = SessionState.CONNECTING
+        self._stage = "connect"
+        self._websocket = WebSocket(
+            options.endpoint.authority,
+            self._target(),
+            max_message_bytes=options.max_message_bytes,
+            compression=options.compression,
+        )
+        self._decoder = Decoder(options.numbers, keep_raw=options.keep_raw)
+        self._sequences = Sequences()
+        self._items: list[Message | Event | Frame] = []
+        self._deadlines: dict[str, float] = {}
+        self._pings: dict[bytes, float] = {}
+        self._ping_count = 0
+        self._connected: Connected | None = None
+        self._hello_sent = False
+        self._limits: tuple[tuple[str, str], ...] = ()
+        self._last_error: str | None = None
+        self._verdict: Verdict | None = None  # of the error that stands, where nothing came after it
+        self._notified = False
+        self._last_bytes: float | None = None
+        self._bytes = 0
+        self._messages = 0
+        self._surplus = None if options.deliver_surplus else Surplus(scope)
+
+    @property
+    def state(self) -> SessionState:
+        """Where the session stands."""
+        return self._state
+
+    @property
+    def scope(self) -> Scope:
+        """What is wanted now."""
+        return self._scope
+
+    def start(self, now: float, *, deadline: float | None = None, jwt: Secret | None = None) -> None:
+        """Queue the upgrade request.
+
+        ``deadline`` is for the upgrade; else it is ``open_timeout`` from now. ``jwt`` is the token that the driver
+        asked of ``options.jwt``.
+        """
+        self._jwt = jwt
+        self._websocket.start(self._headers())
+        self._stage = "upgrade"
+        self._pacer.record(self._host, UPGRADE, now, is_vendor=self._options.endpoint.is_vendor)
+        self._set_deadline("upgrade", now, self._options.open_timeout)
+        if deadline is not None:
+            self._deadlines["upgrade"] = deadline
+
+    def receive_data(self, data: bytes, now: float, received_ns: int) -> None:
+        """Take bytes from the server, cut in any way. A Ping is answered by the next ``data_to_send``."""
+        if self._state is SessionState.CLOSED or not data:
+            return
+        self._bytes += len(data)
+        self._last_bytes = now
+        self._websocket.receive_data(data)
+        self._take_websocket_events(now, received_ns)
+
+    def receive_eof(self, now: float) -> None:
+        """Take note that the server will send nothing more."""
+        self._websocket.receive_eof()
+        self._take_websocket_events(now, 0)
+
+    def lose(self, now: float, detail: str, *, error_type: type[CoinAPIError]) -> None:
+        """End the session because its connection could not be had, or broke; ``detail`` names no secret."""
+        if self._state is SessionState.CLOSED:
+            return
+        if self._verdict is not None or self._state is SessionState.CLOSING:
+            self._take_close(Closed(ABNORMAL_CLOSURE), now)
+        else:
+            cause = classify_close(ABNORMAL_CLOSURE, notified=self._notified)
+            self._end(now, cause=cause, initiator="network", detail=detail, error_type=error_type)
+
+    def frames(self) -> list[Message | Event | Frame]:
+        """Return what came since the last call: events and session messages, and market data not yet decoded.
+
+        Give each ``Frame`` to :meth:`decode`, in order, on whichever thread.
+        """
+        items, self._items = self._items, []
+        return items
+
+    def events(self) -> list[Item]:
+        """Return what came since the last call: messages and events, decoded and checked for gaps."""
+        return self.decode(self.frames())
+
+    def decode(self, items: Sequence[Message | Event | Frame]) -> list[Item]:
+        """Decode frames, put gaps before the messages that show them, drop and count the surplus."""
+        decoded: list[Item] = []
+        for item in items:
+            if isinstance(item, Frame):
+                item = self._decoder.decode(item.payload, item.received_ns)
+            if isinstance(item, Message):
+                gap = self._sequences.observe(item)
+                if self._surplus is not None and self._surplus.drops(item):
+                    continue
+                if gap is not None:
+                    decoded.append(gap)
+            decoded.append(item)
+        return decoded
+
+    def data_to_send(self) -> bytes:
+        """Return the bytes to send since the last call."""
+        return self._websocket.data_to_send()
+
+    def set_scope(self, scope: Scope, now: float) -> None:
+        """Ask the server for another scope; frames leave as the hello budget allows.
+
+        Raises ``UsageError`` for an empty scope or after the end, ``ConfigurationError`` where it cannot be sent.
+        """
+        if self._state in (SessionState.CLOSING, SessionState.CLOSED):
+            raise UsageError("the connection is closed; its scope cannot be changed")
+        scope.check_endpoint(self._options.endpoint)
+        if self._connected is not None:
+            frames = frames_between(self._scope, scope, wire=self._options.wire)
+        else:
+            frames = frames_between(Scope(), scope, wire=self._options.wire)
+            self._unsent.clear()
+        if self._options.wire == WIRE_HELLO and frames:
+            self._unsent.clear()  # a hello replaces whatever the one before would have asked for
+        self._unsent.extend(frames)
+        self._scope = scope
+        self._sequences.scope_changed(scope)
+        if self._surplus is not None:
+            self._surplus.scope_changed(scope)
+        self._send_scope_frames(now)
+
+    def close(self, now: float, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
+        """Begin to close; data goes on to arrive until the server's Close frame. Idempotent."""
+        if self._state in (SessionState.CLOSING, SessionState.CLOSED):
+            return
+        if self._websocket.state is WebSocketState.OPEN:
+            self._websocket.close(code, reason)
+            self._move(Step.CLOSE)
+            self._deadlines = {"close": now + self._options.close_timeout}
+        else:
+            self._end(now, cause=Cause.LOCAL, initiator="client", detail="closed before the connection was up")
+
+    def next_timeout(self) -> float | None:
+        """Return when to call ``handle_timeout``, on the caller's clock; None where nothing is due."""
+        return min(self._deadlines.values(), default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what has become due; harmless where nothing has."""
+        due = [name for name, deadline in self._deadlines.items() if deadline <= now]
+        for name in due:
+            if self._state is SessionState.CLOSED:
+                return
+            del self._deadlines[name]
+            if name == "scope":
+                self._send_scope_frames(now)
+            elif name == "ping":
+                self._send_ping(now)
+            else:
+                self._expire(name, now)
+
+    def stats(self) -> SessionStats:
+        """Return the counts so far."""
+        surplus = 0 if self._surplus is None else self._surplus.dropped
+        return SessionStats(self._messages, self._bytes, surplus, dict(self._sequences.jumps))
+
+    @property
+    def _host(self) -> str:
+        return self._options.endpoint.authority
+
+    def _target(self) -> str:
+        key, target = self._options.api_key, self._options.endpoint.target
+        return target if key is None else authorized_target(target, self._options.auth, key)
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        key = self._options.api_key
+        authorization = () if key is None else authorization_headers(self._options.auth, key, self._jwt)
+        return [(b"User-Agent", self._options.user_agent.encode("ascii")), *authorization]
+
+    def _redact(self, text: str) -> str:
+        for secret in (self._options.api_key, self._jwt):
+            if secret is not None:
+                text = secret.redact(text)
+        return text
+
+    def _move(self, step: Step) -> None:
+        self._state = TRANSITIONS[self._state, step]
+
+    def _set_deadline(self, name: str, now: float, seconds: float | None) -> None:
+        if seconds is not None:
+            self._deadlines[name] = now + seconds
+
+    # What comes in
+
+    def _take_websocket_events(self, now: float, received_ns: int) -> None:
+        messages = self._messages
+        for event in self._websocket.events():
+            if isinstance(event, TextReceived):
+                self._take_text(event.payload, now, received_ns)
+            elif isinstance(event, BinaryReceived):
+                self._messages += 1
+                self._items.append(Undecodable(reason="a binary frame", received_ns=received_ns, payload=event.payload))
+            elif isinstance(event, PongReceived):
+                self._take_pong(event.payload)
+            elif isinstance(event, Upgraded):
+                self._take_upgrade(event, now)
+            elif isinstance(event, Rejected):
+                self._take_rejection(event, now)
+            elif isinstance(event, Closed):
+                self._take_close(event, now)
+        if self._messages != messages and "silence" in self._deadlines:
+            self._set_deadline("silence", now, self._options.silence_timeout)
+
+    def _take_upgrade(self, upgraded: Upgraded, now: float) -> None:
+        self._move(Step.UPGRADED)
+        self._stage = "hello"
+        self._deadlines.pop("upgrade", None)
+        self._learn_limits(upgraded.headers, now)
+        self._connected = Connected(limits=self._limits, compression=upgraded.compression)
+        self._set_deadline("ping", now, self._options.ping_interval)
+        self._send_scope_frames(now)
+
+    def _take_text(self, payload: str, now: float, received_ns: int) -> None:
+        self._messages += 1
+        type_name = _type_at_end(payload)
+        if type_name is not None and type_name not in _SESSION_TYPES:
+            self._prove_live(now, received_ns)
+            self._items.append(Frame(payload, received_ns, type_name))
+            return
+        message = self._decoder.decode(payload, received_ns)
+        if isinstance(message, ErrorMessage):
+            self._verdict = classify_error(message.message or "")
+            message = self._decoder.decode(self._redact(payload), received_ns)  # the server may quote the key
+            assert isinstance(message, ErrorMessage)
+            self._last_error = (message.message or "")[:_MAX_SERVER_TEXT]
+        elif isinstance(message, ReconnectNotice):
+            self._notified = True
+        elif isinstance(message, Message):
+            self._prove_live(now, received_ns)
+        self._items.append(message)
+
+    def _prove_live(self, now: float, received_ns: int) -> None:
+        self._verdict = None  # an error that ends the connection is the last that comes
+        if self._state is not SessionState.OPEN:
+            return
+        self._move(Step.PROVEN)
+        self._stage = "live"
+        self._deadlines.pop("live", None)
+        if self._options.request_heartbeats:
+            self._set_deadline("silence", now, self._options.silence_timeout)
+        self._items.append(Live(received_ns=received_ns))
+
+    def _take_pong(self, payload: bytes) -> None:
+        if payload not in self._pings:
+            return
+        # A Pong answers the Pings before it as well (RFC 6455, 5.5.3).
+        for ping in list(self._pings):
+            del self._pings[ping]
+            if ping == payload:
+                break
+        self._watch_pongs()
+
+    def _watch_pongs(self) -> None:
+        self._deadlines.pop("pong", None)
+        if self._pings:
+            self._deadlines["pong"] = min(self._pings.values())
+
+    # What goes out
+
+    def _send_scope_frames(self, now: float) -> None:
+        while self._unsent and self._connected is not None:
+            is_vendor = self._options.endpoint.is_vendor
+            allowed = self._pacer.next_allowed(self._host, HELLO, now, is_vendor=is_vendor)
+            if allowed > now:
+                self._deadlines["scope"] = allowed
+                return
+            self._pacer.record(self._host, HELLO, now, is_vendor=is_vendor)
+            self._websocket.send(self._hello_text(self._unsent.popleft()))
+            if not self._hello_sent:
+                self._hello_sent = True
+                self._items.append(self._connected)
+                if self._options.request_heartbeats:
+                    self._set_deadline("live", now, self._options.live_timeout)
+        self._deadlines.pop("scope", None)
+
+    def _hello_text(self, frame: ScopeFrame) -> str:
+        fields: dict[str, object] = {"type": frame.type}
+        if frame.type == "hello":
+            fields["heartbeat"] = self._options.request_heartbeats
+            if self._options.auth == "hello" and self._options.api_key is not None:
+                fields["apikey"] = self._options.api_key.reveal()
+        return json.dumps(fields | frame.subscription.wire_fields(), separators=(",", ":"))
+
+    def _send_ping(self, now: float) -> None:
+        self._ping_count += 1
+        payload = self._ping_count.to_bytes(8, "big")
+        self._websocket.ping(payload)
+        if self._options.ping_timeout is not None:
+            self._pings[payload] = now + self._options.ping_timeout
+            self._watch_pongs()
+        self._set_deadline("ping", now, self._options.ping_interval)
+
+    # The end
+
+    def _expire(self, name: str, now: float) -> None:
+        options = self._options
+        if name == "close":
+            detail = f"the server did not answer our Close within {options.close_timeout:g} s"
+            self._end(now, cause=Cause.LOCAL, initiator="client", detail=detail)
+            return
+        details = {
+            "upgrade": "the server did not answer the upgrade in time",
+            "live": f"neither data nor a heartbeat within {options.live_timeout} s of the hello",
+            "silence": f"no message for {options.silence_timeout} s, though heartbeats were asked for",
+            "pong": f"no Pong within {options.ping_timeout} s",
+        }
+        self._websocket.fail(1001, details[name])
+        error_type = ConnectTimeout if name in ("upgrade", "live") else ConnectionClosed
+        self._end(now, cause=Cause.NETWORK, initiator="client", detail=details[name], error_type=error_type)
+
+    def _take_rejection(self, rejected: Rejected, now: float) -> None:
+        self._learn_limits(rejected.headers, now)
+        cause, error_type = classify_status(rejected.status)
+        self._end(
+            now,
+            cause=cause,
+            initiator="server",
+            detail=f"the server refused the upgrade with HTTP status {rejected.status}",
+            error_type=error_type,
+            server_text=self._redact(rejected.body.decode("utf-8", "replace"))[:_MAX_SERVER_TEXT].strip(),
+            status=rejected.status,
+            retry_after=retry_after_seconds(rejected.headers),
+        )
+
+    def _take_close(self, closed: Closed, now: float) -> None:
+        cause: Cause
+        error_type: type[CoinAPIError] | None
+        initiator = "server" if closed.by_peer else "network"
+        if closed.violation is not None:
+            cause, error_type, initiator = Cause.PROTOCOL, ProtocolError, "client"
+            detail = closed.violation
+        elif self._state is SessionState.CLOSING:
+            cause, error_type, initiator = Cause.LOCAL, None, "client"
+            detail = "closed by us" if closed.clean else "the server dropped the connection while we closed"
+        elif self._verdict is not None:
+            cause, error_type = self._verdict
+            detail = "the server sent an error and closed"
+        elif closed.by_peer:
+            cause = classify_close(closed.code, notified=self._notified)
+            error_type = None if closed.code in _CLEAN_CODES else ConnectionClosed
+            detail = "the server closed the connection"
+        else:
+            cause = classify_close(ABNORMAL_CLOSURE, notified=self._notified)
+            error_type = ConnectError if self._stage == "upgrade" else ConnectionClosed
+            detail = "the connection ended without a Close frame"
+        self._end(
+            now,
+            cause=cause,
+            initiator=initiator,
+            detail=detail,
+            error_type=error_type,
+            code=closed.code,
+            reason=self._redact(closed.reason),
+            clean=closed.clean,
+        )
+
+    def _end(
+        self,
+        now: float,
+        *,
+        cause: Cause,
+        initiator: str,
+        detail: str,
+        error_type: type[CoinAPIError] | None = None,
+        code: int = ABNORMAL_CLOSURE,
+        reason: str = "",
+        clean: bool = False,
+        server_text: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        self._move(Step.END)
+        self._deadlines.clear()
+        self._unsent.clear()
+        self._items.append(
+            Disconnected(
+                cause=cause,
+                initiator=initiator,
+                stage=self._stage,
+                detail=detail,
+                error_type=error_type,
+                code=code,
+                reason=reason,
+                clean=clean,
+                server_text=server_text or self._last_error,
+                status=status,
+                retry_after=retry_after,
+                limits=self._limits,
+                silent_for=None if self._last_bytes is None else now - self._last_bytes,
+                bytes_received=self._bytes,
+                messages_received=self._messages,
+            )
+        )
+
+    def _learn_limits(self, headers: tuple[tuple[str, str], ...], now: float) -> None:
+        self._pacer.observe(self._host, headers, now)
+        self._limits = tuple(
+            (name, self._redact(value)[:_MAX_LIMIT_HEADER_LENGTH])
+            for name, value in headers
+            if name.startswith(LIMIT_HEADER_PREFIXES) and value.isprintable()
+        )
+
+
+def _type_at_end(payload: str) -> str | None:
+    """Return the type where it is the last member of the object, as the live service sends it, else None.
+
+    In valid JSON the closing brace ends the outermost object and no quote of the member can be inside a text, so
+    this is the type that a parser finds; in invalid JSON it does not matter.
+    """
+    start = payload.rfind('"type":"', -64)
+    if start < 1 or payload[start - 1] not in ",{" or not payload.endswith('"}'):
+        return None
+    type_name = payload[start + 8 : -2]
+    return type_name if type_name.isidentifier() else None

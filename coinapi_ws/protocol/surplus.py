@@ -1,0 +1,50 @@
+"""Tell what was asked for from the surplus of a merged hello, and from late frames of an older scope."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..messages import Heartbeat, Message
+from ..subscription import KNOWN_DATA_TYPES, Scope
+
+_MAX_CACHED_VERDICTS: Final = 100_000
+
+
+class Surplus:
+    """The filter behind a merge. ``dropped`` counts the messages that were not asked for.
+
+    A scope of one subscription that never changed is not filtered: there the server knows best.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self.dropped = 0
+        self._scope = scope
+        self._has_changed = False
+        self._verdicts: dict[tuple[object, ...], bool] = {}
+
+    def scope_changed(self, scope: Scope) -> None:
+        """Filter by another scope from now on."""
+        self._scope = scope
+        self._has_changed = True
+        self._verdicts.clear()
+
+    def drops(self, message: Message) -> bool:
+        """Return whether it is certain that the message was not asked for, and count it then."""
+        if not self._has_changed and len(self._scope) == 1:
+            return False
+        if message.type not in KNOWN_DATA_TYPES or isinstance(message, Heartbeat):
+            return False
+        key = (
+            message.type,
+            getattr(message, "symbol_id", None),
+            getattr(message, "period_id", None),
+            getattr(message, "asset_id_base", None),
+            getattr(message, "asset_id_quote", None),
+        )
+        wanted = self._verdicts.get(key)
+        if wanted is None:
+            if len(self._verdicts) >= _MAX_CACHED_VERDICTS:
+                self._verdicts.clear()
+            wanted = self._verdicts[key] = self._scope.may_match(message)
+        self.dropped += not wanted
+        return not wanted
