@@ -32,6 +32,8 @@ class Secret:
     __slots__ = ("_forms", "_value")
 
     def __init__(self, value: str) -> None:
+        # Anything else is found by is_sendable: raising here would show it.
+        value = value if isinstance(value, str) else ""  # type: ignore[redundant-expr]
         self._value = value
         basic = b64encode(f"coinapi:{value}".encode()).decode()
         # Each form that the key takes on the wire, the longest first.
@@ -41,6 +43,11 @@ class Secret:
     def reveal(self) -> str:
         """Return the plain value; keep it out of local variables of code that may raise."""
         return self._value
+
+    @property
+    def is_sendable(self) -> bool:
+        """True for non-empty printable ASCII without spaces, which a header can carry."""
+        return re.fullmatch(r"[\x21-\x7e]+", self._value) is not None
 
     def redact(self, text: str) -> str:
         """Replace the value, in each form it takes on the wire, by ``***``."""
@@ -65,27 +72,22 @@ class Secret:
 
 
 def api_key_secret(api_key: str | Secret | None) -> Secret | None:
-    """Return the given key, or the one of the environment variable COINAPI_API_KEY, or None."""
+    """Return the given key, or the one of the environment variable COINAPI_API_KEY, or None.
+
+    It never raises, so that a caller can replace its own plain local by the result before anything does.
+    """
     if api_key is None:
-        return _token(os.environ[API_KEY_VARIABLE]) if os.environ.get(API_KEY_VARIABLE) else None
-    return api_key if isinstance(api_key, Secret) else _token(api_key)
+        api_key = os.environ.get(API_KEY_VARIABLE) or None
+    return api_key if api_key is None or isinstance(api_key, Secret) else Secret(api_key)
 
 
-def jwt_secret(token: str | Secret) -> Secret:
-    """Return the JWT that the user's callable gave, checked."""
-    return token if isinstance(token, Secret) else _token(token, "the JWT")
-
-
-def _token(value: object, what: str = "the API key") -> Secret:
-    # A traceback may be printed with its locals: the plain value is gone before anything is raised.
-    secret = Secret(value) if isinstance(value, str) else None
-    del value
-    if secret is None or not re.fullmatch(r"[\x21-\x7e]+", secret.reveal()):
+def check_sendable(secret: Secret, what: str) -> None:
+    """Raise ``ConfigurationError`` unless a header can carry the secret, without showing it."""
+    if not secret.is_sendable:
         raise ConfigurationError(
             f"{what} must be a non-empty string of printable ASCII without spaces; "
             "look for a newline or quotes around it"
         )
-    return secret
 
 
 def check_method(auth: str, *, has_jwt: bool) -> None:

@@ -76,15 +76,21 @@ def endpoint_from(name_or_url: str | Endpoint) -> Endpoint:
 
     Raises ``ConfigurationError`` for anything else, without repeating what may hold a secret.
     """
-    if isinstance(name_or_url, Endpoint):
-        return name_or_url
-    if not isinstance(name_or_url, str):
-        raise ConfigurationError(f"an endpoint is a name or a URL, not {type(name_or_url).__name__}")
-    endpoint = _read(name_or_url)
+    endpoint = read_endpoint(name_or_url)
     if isinstance(endpoint, Endpoint):
         return endpoint
     del name_or_url  # it may hold a key, and a traceback may be printed with its locals
-    raise ConfigurationError(endpoint)
+    raise endpoint
+
+
+def read_endpoint(name_or_url: object) -> Endpoint | ConfigurationError:
+    """Return the endpoint, or the error to raise once the caller has replaced its own plain local by it."""
+    if isinstance(name_or_url, Endpoint):
+        return name_or_url
+    if not isinstance(name_or_url, str):
+        return ConfigurationError(f"an endpoint is a name or a URL, not {type(name_or_url).__name__}")
+    endpoint = _read(name_or_url)
+    return endpoint if isinstance(endpoint, Endpoint) else ConfigurationError(endpoint)
 
 
 def _read(name_or_url: str) -> Endpoint | str:

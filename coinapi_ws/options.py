@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ._version import __version__
-from .auth import API_KEY_VARIABLE, Secret, check_method
+from .auth import API_KEY_VARIABLE, Secret, check_method, check_sendable
 from .decoding import NUMBERS
 from .endpoints import Endpoint
 from .exceptions import ConfigurationError
@@ -65,6 +65,8 @@ class Options:
     user_agent: str = DEFAULT_USER_AGENT
 
     def __post_init__(self) -> None:
+        if not isinstance(self.endpoint, Endpoint):
+            raise ConfigurationError("endpoint is an Endpoint here; write endpoint_from(name_or_url)")
         check_method(self.auth, has_jwt=self.jwt is not None)
         self._check_key()
         if self.numbers not in NUMBERS:
@@ -92,7 +94,11 @@ class Options:
                 )
             if self.jwt is not None:
                 raise ConfigurationError("a JWT goes together with the API key; pass api_key as well")
-        elif not self.endpoint.tls and not self.endpoint.is_loopback and not self.allow_plaintext:
+            return
+        if not isinstance(self.api_key, Secret):
+            raise ConfigurationError("api_key is a Secret here; write Secret(key)")
+        check_sendable(self.api_key, "the API key")
+        if not self.endpoint.tls and not self.endpoint.is_loopback and not self.allow_plaintext:
             raise ConfigurationError(
                 f"the API key would cross the network to {self.endpoint.host} unencrypted; "
                 "use wss://, or pass allow_plaintext=True"

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Final
 
 from ..auth import Secret, api_key_secret
-from ..endpoints import Endpoint, endpoint_from
+from ..endpoints import Endpoint, read_endpoint
 from ..events import Connected, Disconnected, Gap, Undecodable
-from ..exceptions import UsageError
+from ..exceptions import ConfigurationError, UsageError
 from ..messages import Heartbeat, Message
 from ..options import (
     DEFAULT_CLOSE_TIMEOUT_SECONDS,
@@ -291,11 +291,13 @@ def connect(
     ``PermissionDenied``, ``RateLimited`` or ``HandshakeRejected`` where no connection came about.
     """
     # A traceback may be printed with its locals (F24): no plain key stays in one.
-    api_key = api_key_secret(api_key)
-    endpoint = endpoint_from(endpoint)
+    secret, place = api_key_secret(api_key), read_endpoint(endpoint)
+    del api_key, endpoint
+    if isinstance(place, ConfigurationError):
+        raise place
     options = Options(
-        endpoint=endpoint,
-        api_key=api_key,
+        endpoint=place,
+        api_key=secret,
         auth=auth,
         jwt=jwt,
         numbers=numbers,

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import certifi
 
-from ..auth import Secret, jwt_secret
+from ..auth import Secret, check_sendable
 from ..events import Disconnected
 from ..exceptions import CoinAPIError, ConnectError, ConnectionClosed, UsageError
 from ..options import Options
@@ -266,10 +266,12 @@ class SelectorConnection:
 
     def _ask_jwt(self, ask: Callable[[], str]) -> Secret:
         try:
-            return jwt_secret(ask())
+            token = Secret(ask())
+            check_sendable(token, "the JWT that the jwt callable returned")
         except BaseException:
             self.abandon()  # the error is the caller's to see
             raise
+        return token
 
     def _fail(self, now: float, error_type: type[CoinAPIError], detail: str) -> list[Item]:
         self._session.lose(now, detail, error_type=error_type)
