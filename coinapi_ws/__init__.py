@@ -62,12 +62,17 @@ from .messages import (
     UnknownMessage,
 )
 from .options import Options
+from .protocol.pacing import Pacer
+from .protocol.reconnect import Backoff
+from .protocol.session import Frame, Session, SessionStats
 from .protocol.states import SessionState
+from .protocol.websocket import WebSocket
 from .subscription import Scope, Subscription, SubscriptionWarning
 
 __all__ = [
     "Asset",
     "AuthenticationError",
+    "Backoff",
     "Book",
     "BookL3",
     "CallbackFailed",
@@ -87,6 +92,7 @@ __all__ = [
     "Event",
     "Exchange",
     "ExchangeRate",
+    "Frame",
     "Gap",
     "HandedOver",
     "HandshakeRejected",
@@ -97,6 +103,7 @@ __all__ = [
     "Message",
     "Ohlcv",
     "Options",
+    "Pacer",
     "PermissionDenied",
     "ProtocolError",
     "ProxyError",
@@ -110,7 +117,9 @@ __all__ = [
     "SelectorConnection",
     "SequenceGap",
     "ServerRejected",
+    "Session",
     "SessionState",
+    "SessionStats",
     "SlowConsumerError",
     "Stream",
     "StreamStats",
@@ -121,6 +130,7 @@ __all__ = [
     "Undecodable",
     "UnknownMessage",
     "UsageError",
+    "WebSocket",
     "__version__",
     "connect",
     "endpoint_from",

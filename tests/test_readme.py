@@ -1,0 +1,81 @@
+"""README's programs run as they stand, and what it says of the public names is true."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import coinapi_ws
+
+README: Final = Path(__file__).resolve().parent.parent / "README.md"
+TEXT: Final = README.read_text(encoding="utf-8")
+PROGRAMS: Final = re.findall(r"^### (.+?)$.*?^```python\n(.+?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_there_is_a_program_for_each_way_to_use_it() -> None:
+    assert [title for title, _ in PROGRAMS] == [
+        "A stream to iterate",
+        "A connection for your own loop",
+        "No I/O at all",
+        "A WebSocket and nothing else",
+        "Your own tests, without an account",
+        "Record and replay",
+    ]
+    for title, program in PROGRAMS:
+        assert len(program.splitlines()) <= 16, title
+
+
+@pytest.mark.parametrize(("title", "program"), PROGRAMS, ids=[title for title, _ in PROGRAMS])
+def test_a_program_of_the_readme_runs_as_it_stands(title: str, program: str, tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", program],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "COINAPI_API_KEY"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    if "print(" in program:
+        assert finished.stdout.strip()
+
+
+def test_the_readme_names_every_public_class() -> None:
+    unnamed = [name for name in coinapi_ws.__all__ if name != "__version__" and not re.search(rf"\b{name}\b", TEXT)]
+    assert unnamed == []
+
+
+def test_the_vendor_notes_name_only_files_that_exist() -> None:
+    notes = (README.parent / "vendor_notes.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:coinapi_ws|tests)/[\w/]+(?:\.py|/))`", notes))
+    assert len(named) > 15
+    assert [name for name in sorted(named) if not (README.parent / name).exists()] == []
+
+
+def test_each_entry_of_the_vendor_notes_is_whole() -> None:
+    notes = (README.parent / "vendor_notes.md").read_text(encoding="utf-8")
+    entries = notes.split("- **Rule.**")[1:]
+    assert len(entries) > 25
+    for entry in entries:
+        for part in ("**Source.**", "**How sure:**", "**Encoded in**", "**A change shows as**"):
+            assert part in entry, entry[:80]
+
+
+def test_each_reference_to_the_vendor_notes_has_its_heading() -> None:
+    notes = (README.parent / "vendor_notes.md").read_text(encoding="utf-8")
+    headings = set(re.findall(r"^## (.+)$", notes, re.MULTILINE))
+    package = Path(coinapi_ws.__file__).parent
+    referred = {
+        heading
+        for module in package.rglob("*.py")
+        for heading in re.findall(r'vendor_notes\.md, "(\w+)"', module.read_text(encoding="utf-8"))
+    }
+    assert referred
+    assert referred <= headings
