@@ -35,9 +35,10 @@ class Secret:
         # Anything else is found by is_sendable: raising here would show it.
         value = value if isinstance(value, str) else ""  # type: ignore[redundant-expr]
         self._value = value
-        basic = b64encode(f"coinapi:{value}".encode()).decode()
+        encoded = value.encode("utf-8", "surrogatepass")  # the environment may hold what is no UTF-8
+        basic = b64encode(b"coinapi:" + encoded).decode()
         # Each form that the key takes on the wire, the longest first.
-        forms = {value, quote(value, safe=""), basic} if len(value) >= _SHORTEST_REDACTED else ()
+        forms = {value, quote(encoded, safe=""), basic} if len(value) >= _SHORTEST_REDACTED else ()
         self._forms = tuple(sorted(forms, key=len, reverse=True))
 
     def reveal(self) -> str:

@@ -90,7 +90,7 @@ class Decoder:
             raise _Refused("not valid JSON: something follows the object")
         if type(fields) is not dict:
             raise _Refused("not a JSON object")
-        if "\\u" in text and _SURROGATE_ESCAPE.search(text):
+        if not text.isascii() or ("\\u" in text and _SURROGATE_ESCAPE.search(text)):
             _check_text(fields)
         return fields
 
@@ -146,7 +146,7 @@ class Decoder:
             except _Refused as refusal:
                 raise _Refused(f"{side}: {refusal}") from None
             if not level.keys() <= declared:
-                undeclared[position] = {name: _json(level[name]) for name in level.keys() - declared}
+                undeclared[position] = {name: _json(value) for name, value in level.items() if name not in declared}
         if undeclared:
             extra[side] = undeclared
         return levels
@@ -178,6 +178,8 @@ def _float(value: Any) -> float:
 def _decimal(value: Any) -> Decimal:
     if type(value) is not Decimal:
         raise _Refused("not a number")
+    if not value.is_finite():  # a context that traps nothing makes a NaN of what it cannot represent
+        raise _Refused("a number that cannot be represented")
     return value
 
 
@@ -219,7 +221,7 @@ def _json(value: Any, depth: int = MAX_DEPTH) -> Any:
     """Return the value, once all in it is representable and not nested too deep."""
     if depth == 0:
         raise _Refused(f"nested deeper than {MAX_DEPTH} levels")
-    if type(value) is float and not isfinite(value):
+    if (type(value) is float and not isfinite(value)) or (type(value) is Decimal and not value.is_finite()):
         raise _Refused("a number that cannot be represented")
     if type(value) is list:
         for item in value:

@@ -109,8 +109,8 @@ def _read(name_or_url: str) -> Endpoint | str:
 
 
 def _read_url(url: str) -> Endpoint | str:
-    if re.search(r"[\x00-\x20\x7f]", url):
-        return "the endpoint URL has a space or control character in it"
+    if re.search(r"[\x00-\x20\x7f\ud800-\udfff]", url):
+        return "the endpoint URL has a space, a control character or half a character in it"
     try:
         parts = urlsplit(url)
         scheme, host, port = parts.scheme.lower(), parts.hostname, parts.port
@@ -143,14 +143,15 @@ def _checked_host(host: str) -> str | None:
     # wsproto would send whatever its idna codec makes of it, or raise (hazard W10).
     if ":" in host:
         try:
-            return str(ip_address(host))
+            return str(ip_address(host)) if host.isascii() else None
         except ValueError:
             return None
     try:
         ascii_host = host.encode("idna").decode("ascii").lower()
     except UnicodeError:
         return None
-    labels = ascii_host.removesuffix(".").split(".")
+    ascii_host = ascii_host.removesuffix(".")  # no certificate and no check for the vendor's domain knows it
+    labels = ascii_host.split(".")
     if len(ascii_host) > _MAX_HOST_LENGTH or not all(_LABEL.fullmatch(label) for label in labels):
         return None
     return ascii_host

@@ -37,6 +37,7 @@ MESSAGE_TYPES: Final[dict[str, type[Message]]] = {}
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _OWN_FIELDS: Final = frozenset({"type", "received_ns", "raw", "extra"})
+_TUPLE_KINDS: Final = frozenset({"Items", "Levels", "LevelsL3"})
 
 
 class Level(NamedTuple):
@@ -72,34 +73,38 @@ class _Nanoseconds:
         except ValueError:
             return None
 
-    def __set__(self, message: object, value: int) -> None:
-        raise FrozenInstanceError(f"cannot assign to field {self._field}_ns")
-
 
 class _Datetime:
-    """The companion of a time field: an aware UTC datetime, cut off at microseconds."""
+    """The companion of a time field: an aware UTC datetime, cut off at microseconds; None beyond its years."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._field = name.removesuffix("_datetime")
 
     def __get__(self, message: object, owner: type | None = None) -> datetime | None:
         ns = getattr(message, f"{self._field}_ns", None)
-        return None if ns is None else to_datetime(ns)
+        try:
+            return None if ns is None else to_datetime(ns)
+        except OverflowError:
+            return None
 
-    def __set__(self, message: object, value: datetime) -> None:
-        raise FrozenInstanceError(f"cannot assign to field {self._field}_datetime")
+
+class _Computed:
+    """Base of what reads an entry of the same name; with ``__set__`` it goes before that entry."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __set__(self, message: object, value: object) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {self._name!r}")
 
 
-class _Side(Generic[L]):
+class _Side(_Computed, Generic[L]):
     """One side of a book, kept as the decoder left it and built into a tuple of levels on first use."""
 
     def __init__(self, level: Callable[..., L], fields: tuple[str, ...], kind: str) -> None:
         self._level = level
         self._fields = fields
         self.kind = kind
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
 
     def __get__(self, message: Message, owner: type | None = None) -> tuple[L, ...]:
         levels: Any = message.__dict__.get(self._name, ())
@@ -109,21 +114,15 @@ class _Side(Generic[L]):
             message.__dict__[self._name] = levels
         return levels  # type: ignore[no-any-return]
 
-    def __set__(self, message: object, value: object) -> None:
-        raise FrozenInstanceError(f"cannot assign to field {self._name}")
 
-
-class _IsSnapshot:
+class _IsSnapshot(_Computed):
     """True by the type's nature for book5, book20 and book50; for others what the frame said."""
 
     kind = "Flag"
 
     def __get__(self, message: Message, owner: type | None = None) -> bool | None:
-        snapshot: bool | None = message.__dict__.get("is_snapshot")
+        snapshot: bool | None = message.__dict__.get(self._name)
         return True if message.type in WHOLE_BOOK_TYPES else snapshot
-
-    def __set__(self, message: object, value: object) -> None:
-        raise FrozenInstanceError("cannot assign to field is_snapshot")
 
 
 class Message:
@@ -162,7 +161,14 @@ class Message:
         unknown = fields.keys() - self.kinds.keys() - _OWN_FIELDS
         if unknown:
             raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
-        self.__setstate__({name: value for name, value in fields.items() if value is not None})
+        # A list would be open to change, and of a side it would be taken for what the decoder left.
+        self.__setstate__(
+            {
+                name: tuple(value) if self.kinds.get(name) in _TUPLE_KINDS else value
+                for name, value in fields.items()
+                if value is not None
+            }
+        )
 
     def __setattr__(self, name: str, value: object) -> None:
         raise FrozenInstanceError(f"cannot assign to field {name!r}")
@@ -191,13 +197,14 @@ class Message:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "extra" in state:
-            state["extra"] = MappingProxyType(state["extra"])
+            state["extra"] = MappingProxyType(dict(state["extra"]))
         object.__setattr__(self, "__dict__", state)
 
     def _content(self) -> dict[str, Any]:
         content: dict[str, Any] = {"type": self.type}
         for name in self.kinds:
-            if name in self.__dict__ and (value := getattr(self, name)) is not None:
+            # None and empty read as if they were absent, so they are no difference.
+            if (value := getattr(self, name)) is not None and value != ():
                 content[name] = value
         if self.extra:
             content["extra"] = dict(self.extra)

@@ -83,8 +83,12 @@ class Options:
             raise ConfigurationError("max_message_bytes is an int")
         if self.max_message_bytes < 1:
             raise ConfigurationError("max_message_bytes is at least 1")
+        if not isinstance(self.user_agent, str):
+            raise ConfigurationError("user_agent is a str")
         if not self.user_agent.isascii() or not self.user_agent.isprintable():
             raise ConfigurationError("user_agent is printable ASCII")
+        if self.user_agent != self.user_agent.strip():
+            raise ConfigurationError("user_agent has no space at its beginning or end")
 
     def _check_key(self) -> None:
         if self.api_key is None:

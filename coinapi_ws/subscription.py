@@ -197,8 +197,9 @@ class Scope:
             )
         candles = [member for member in self._members if "ohlcv" in member.data_types]
         every_period = any(not member.period_ids for member in candles)
+        every_type = any(not member.data_types for member in self._members)
         fields = {
-            "data_types": self._union("data_types"),
+            "data_types": () if every_type else self._union("data_types"),
             "symbol_ids": self._union("symbol_ids"),
             "exchange_ids": self._union("exchange_ids"),
             "asset_ids": self._union("asset_ids"),
@@ -233,9 +234,7 @@ class Scope:
         return [value for member in self._members for value in getattr(member, name)]
 
     def _limit(self, name: str) -> int | None:
-        limits = {
-            getattr(member, name) for member in self._members if _LIMITED_TYPES[name].intersection(member.data_types)
-        }
+        limits = {getattr(member, name) for member in self._members if _LIMITED_TYPES[name] & _types_sent(member)}
         if len(limits) > 1:
             raise ConfigurationError(
                 f"subscriptions with different {name} do not fit in one hello; "
@@ -279,7 +278,8 @@ def frames_between(sent: Scope, wanted: Scope, *, wire: str = WIRE_HELLO) -> tup
 
     With ``wire="hello"`` one merged hello replaces the scope. With ``wire="incremental"`` members are subscribed
     and unsubscribed one by one; since it is not documented how groups combine, a member that is kept and shares
-    a data type with one that is unsubscribed is subscribed again.
+    a data type with one that is unsubscribed is subscribed again. Where no member is kept a hello comes first:
+    unsubscribing them all would leave the server without a filter for a while.
     """
     if wire not in (WIRE_HELLO, WIRE_INCREMENTAL):
         raise ConfigurationError(f'wire={wire!r} is not possible; write "hello" or "incremental"')
@@ -290,7 +290,7 @@ def frames_between(sent: Scope, wanted: Scope, *, wire: str = WIRE_HELLO) -> tup
     if wire == WIRE_HELLO:
         return (ScopeFrame("hello", wanted.merged()),)
     members = list(wanted)
-    if not sent:
+    if not any(member in wanted for member in sent):
         return (
             ScopeFrame("hello", members[0]),
             *(ScopeFrame("subscribe", member) for member in members[1:]),
@@ -355,8 +355,13 @@ def _check(subscription: Subscription) -> None:
             continue
         if isinstance(limit, bool) or not isinstance(limit, int) or limit <= 0:
             raise ConfigurationError(f"{name} is a positive int of milliseconds, not {limit!r}")
-        if types and not types & limited:
+        if not limited & _types_sent(subscription):
             raise ConfigurationError(f"{name} needs one of these data types: {', '.join(sorted(limited))}")
+
+
+def _types_sent(subscription: Subscription) -> frozenset[str]:
+    """Return the data types that come for it; without any named, what the Exchange Rates product sends."""
+    return frozenset(subscription.data_types or ("exrate",))
 
 
 def _warn(subscription: Subscription) -> None:
@@ -373,7 +378,7 @@ def _warn(subscription: Subscription) -> None:
                 f"write {symbol + '$'!r} for this one alone or {symbol + '_'!r} for all below it"
             )
     for text in texts:
-        warnings.warn(text, SubscriptionWarning, stacklevel=4)
+        warnings.warn(text, SubscriptionWarning, stacklevel=3)
 
 
 def _matches_symbol(symbol: str, filters: tuple[str, ...]) -> bool:
