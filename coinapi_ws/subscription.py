@@ -296,14 +296,10 @@ def frames_between(sent: Scope, wanted: Scope, *, wire: str = WIRE_HELLO) -> tup
             *(ScopeFrame("subscribe", member) for member in members[1:]),
         )
     removed = [member for member in sent if member not in wanted]
-    shaken = {data_type for member in removed for data_type in member.data_types}
+    shaken = {data_type for member in removed for data_type in _types_sent(member)}
     return (
         *(ScopeFrame("unsubscribe", member) for member in removed),
-        *(
-            ScopeFrame("subscribe", member)
-            for member in members
-            if member not in sent or shaken.intersection(member.data_types)
-        ),
+        *(ScopeFrame("subscribe", member) for member in members if member not in sent or shaken & _types_sent(member)),
     )
 
 
