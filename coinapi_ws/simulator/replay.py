@@ -74,6 +74,7 @@ class Replay:
         self._loop = loop
         self._in_scope: list[bool] = []
         self._position = 0
+        self._ahead = 0
         self._start_ns: int | None = None
         # Without this, a scope with no frame in the recording would loop at full speed for ever.
         self._sent_in_this_pass = False
@@ -86,17 +87,19 @@ class Replay:
             return None
         if self._speed is None:
             return self._start_ns
-        recording = self._recording
-        position, numbers, in_scope = self._position, recording.stream_numbers, self._in_scope
-        while position < len(recording) and not in_scope[numbers[position]]:
-            position += 1
-        self._position = position
-        return self._due_ns(min(position, len(recording) - 1), self._start_ns, self._speed)
+        recording, numbers, in_scope = self._recording, self._recording.stream_numbers, self._in_scope
+        # A scope that grows before their time brings frames back, so that looking ahead skips none.
+        ahead = max(self._ahead, self._position)
+        while ahead < len(recording) and not in_scope[numbers[ahead]]:
+            ahead += 1
+        self._ahead = ahead
+        return self._due_ns(min(ahead, len(recording) - 1), self._start_ns, self._speed)
 
     def change_scope(self, scope: Scope, now_ns: int) -> list[bytes]:
         """Use another scope from here on; the first one starts the replay. Nothing earlier is sent again."""
         self._in_scope = [stream is None or scope.contains(stream) for stream in self._recording.streams]
         self._is_stuck = False
+        self._ahead = 0
         if self._start_ns is None:
             self._start_ns = now_ns
         return []
@@ -137,7 +140,7 @@ class Replay:
         takes_no_time = self._speed is None or recording.offsets_ns[-1] == 0
         self._is_stuck = takes_no_time and not self._sent_in_this_pass
         self._sent_in_this_pass = False
-        self._position = 0
+        self._position = self._ahead = 0
 
     def _due_ns(self, position: int, start_ns: int, speed: float) -> int:
         if position < 0:

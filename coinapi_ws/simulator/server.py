@@ -27,8 +27,8 @@ from .wire import NS_PER_SECOND
 THREAD_NAME: Final = "coinapi-ws-simulator"
 _CHUNK_BYTES: Final = 256 * 1024
 _BACKLOG: Final = 128
-#: While a virtual clock jumps far, what was published is sent on after this many timers.
-_TIMERS_A_FLUSH: Final = 64
+#: While a virtual clock jumps far, what was published is sent on after this many steps of the market.
+_STEPS_A_FLUSH: Final = 64
 #: A client that never stops sending must not keep `settle` for ever.
 _SETTLE_TURNS: Final = 1000
 _JOIN_SECONDS: Final = 10.0
@@ -284,7 +284,10 @@ class Simulator:
     def _settle_now(self) -> None:
         ticket = self._settle_asked
         for _ in range(_SETTLE_TURNS):
-            if not self._turn(0):
+            has_read = self._turn(0)
+            # A paced replay may have more that is due, kept back by its high-water mark until the last write.
+            is_behind = self._speed is not None and self._next_due_ns() <= self._now_ns()
+            if not has_read and not is_behind:
                 break
         with self._changed:
             self._settle_done = ticket
@@ -310,7 +313,7 @@ class Simulator:
 
     def _run_timers(self, until_ns: int) -> None:
         """Run all timers up to this time, one by one in their order, each at its own time."""
-        count = 0
+        steps = 0
         while True:
             market_ns = self._market.next_ns - self._wall_offset_ns if self._market.is_open else NEVER_NS
             client = min(self._clients, key=_Client.next_timeout, default=None)
@@ -318,11 +321,12 @@ class Simulator:
             if min(market_ns, client_ns) > until_ns:
                 return
             if client is not None and client_ns < market_ns:
+                # No flush here: a replay without pace would refill for ever what its client reads.
                 self._run_client(client, client_ns)
-            else:
-                self._run_market(market_ns)
-            count += 1
-            if count % _TIMERS_A_FLUSH == 0:
+                continue
+            self._run_market(market_ns)
+            steps += 1
+            if steps % _STEPS_A_FLUSH == 0:
                 self._flush(until_ns)
 
     def _run_client(self, client: _Client, now_ns: int) -> None:

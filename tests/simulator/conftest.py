@@ -1,0 +1,99 @@
+"""What the simulator's tests share: peers that we did not write, and a market that is walked by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from coinapi_ws.simulator import Simulator, VirtualClock
+
+Message = dict[str, Any]
+
+
+class Peer:
+    """A client of websockets.sync that speaks JSON; it never waits longer than a broken test may take."""
+
+    def __init__(self, websocket: ClientConnection) -> None:
+        self.websocket = websocket
+
+    def send(self, **fields: Any) -> None:
+        self.websocket.send(json.dumps(fields))
+
+    def hello(self, *data_types: str, **fields: Any) -> None:
+        self.send(type="hello", subscribe_data_type=list(data_types), **_filters(fields))
+
+    def subscribe(self, *data_types: str, **fields: Any) -> None:
+        self.send(type="subscribe", subscribe_data_type=list(data_types), **_filters(fields))
+
+    def unsubscribe(self, *data_types: str, **fields: Any) -> None:
+        self.send(type="unsubscribe", subscribe_data_type=list(data_types), **_filters(fields))
+
+    def text(self) -> str:
+        text = self.websocket.recv(timeout=10)
+        assert isinstance(text, str)
+        return text
+
+    def message(self) -> Message:
+        return decode(self.text())
+
+    def messages(self, count: int) -> list[Message]:
+        return [self.message() for _ in range(count)]
+
+    def rest_until_closed(self) -> list[str]:
+        """All texts up to the end of the connection, however it ends."""
+        texts = []
+        while True:
+            try:
+                texts.append(self.text())
+            except ConnectionClosed:
+                return texts
+
+
+def _filters(fields: dict[str, Any]) -> dict[str, Any]:
+    names = {
+        name: f"subscribe_filter_{name}" for name in ("symbol_id", "asset_id", "exchange_id", "period_id")
+    }
+    return {names.get(name, name): value for name, value in fields.items()}
+
+
+def decode(text: str) -> Message:
+    message: Message = json.loads(text, parse_float=Decimal)
+    return message
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+def simulator(clock: VirtualClock) -> Iterator[Simulator]:
+    """A simulator of the market with seed 1, in which no time passes but by `clock`."""
+    with Simulator(seed=1, clock=clock) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def dial() -> Iterator[Callable[..., Peer]]:
+    """Connect to a URL; closed at the end of the test."""
+    with ExitStack() as stack:
+
+        def dial_one(url: str, **options: Any) -> Peer:
+            # None: the tests that want compression or keepalive say so.
+            options = {
+                "compression": None,
+                "ping_interval": None,
+                "max_queue": None,
+                "proxy": None,
+                **options,
+            }
+            return Peer(stack.enter_context(connect(url, **options)))
+
+        yield dial_one

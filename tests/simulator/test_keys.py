@@ -1,0 +1,123 @@
+"""API keys are read in all seven ways, checked at the first message, and never shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import websocket
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from coinapi_ws.simulator import Simulator, VirtualClock
+from coinapi_ws.simulator.keys import shown_text
+
+Dial = Callable[..., Any]
+
+
+def basic(user: str, password: str) -> list[str]:
+    return ["Authorization: Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()]
+
+
+#: How a key travels: what is added to the URL, the headers, the fields of the hello.
+Way = Callable[[str], tuple[str, list[str], dict[str, str]]]
+WAYS: dict[str, Way] = {
+    "header": lambda key: ("", [f"X-CoinAPI-Key: {key}"], {}),
+    "header in lower case": lambda key: ("", [f"x-coinapi-key: {key}"], {}),
+    "query": lambda key: (f"?a=b&apikey={quote(key)}&c", [], {}),
+    "path": lambda key: (f"APIKEY-{quote(key)}", [], {}),
+    "Authorization": lambda key: ("", [f"Authorization: {key}"], {}),
+    "Basic": lambda key: ("", basic("coinapi", key), {}),
+    "JWT and header": lambda key: ("", ["Authorization: Bearer ey.jwt.x", f"X-CoinAPI-Key: {key}"], {}),
+    "hello": lambda key: ("", [], {"apikey": key}),
+}
+
+
+def talk(simulator: Simulator, way: tuple[str, list[str], dict[str, str]], kind: str = "hello") -> Any:
+    """Return the first message that a client gets who brings its key this way."""
+    suffix, headers, fields = way
+    client = websocket.create_connection(simulator.url + suffix, header=headers)
+    try:
+        client.send(json.dumps({"type": kind, "subscribe_data_type": ["symbol"], **fields}))
+        return json.loads(client.recv())
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_each_way_is_read_and_never_shown(
+    canary_key: str, assert_no_canary: Callable[[object], None], clock: VirtualClock, way: Way
+) -> None:
+    # The client's library logs what it sends; that is its own matter.
+    logging.getLogger("websocket").setLevel(logging.CRITICAL)
+    with Simulator(clock=clock, api_keys=(canary_key, "another")) as simulator:
+        assert talk(simulator, way(canary_key))["type"] == "symbol"
+        wrong = talk(simulator, way("wrong-" + canary_key))
+        assert wrong == {"type": "error", "message": "Invalid API key"}
+        assert_no_canary(simulator)
+        assert_no_canary(simulator.received)
+        assert_no_canary(simulator.requests)
+        assert_no_canary(vars(simulator))
+        assert "***" in repr(simulator.received) + repr(simulator.requests)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        ("", [], {}),
+        ("", [], {"apikey": ""}),
+        ("?apikey=", [], {}),
+        ("", basic("someone", "k1"), {}),
+        ("", ["Authorization: Basic !!!"], {}),
+        ("", ["Authorization: Bearer k1"], {}),
+        ("APIKEY-k1/other", [], {}),
+    ],
+)
+def test_no_key_is_an_invalid_one_where_keys_are_asked_for(
+    clock: VirtualClock, way: tuple[str, list[str], dict[str, str]]
+) -> None:
+    with Simulator(clock=clock, api_keys=("k1",)) as simulator:
+        assert talk(simulator, way)["message"] == "Invalid API key"
+
+
+def test_one_right_key_is_enough_and_a_subscribe_is_checked_too(clock: VirtualClock) -> None:
+    with Simulator(clock=clock, api_keys=("k1",)) as simulator:
+        assert talk(simulator, ("?apikey=wrong", [], {"apikey": "k1"}))["type"] == "symbol"
+        assert talk(simulator, ("", [], {"apikey": "wrong"}), "subscribe")["message"] == "Invalid API key"
+
+
+def test_without_api_keys_everybody_may_come(simulator: Simulator) -> None:
+    assert talk(simulator, ("", [], {}))["type"] == "symbol"
+    assert talk(simulator, ("any/path?x", [], {"apikey": "whatever"}))["type"] == "symbol"
+    assert [request.target for request in simulator.requests] == ["/v1/", "/v1/any/path?x"]
+
+
+def test_the_upgrade_proves_nothing(clock: VirtualClock) -> None:
+    with Simulator(clock=clock, api_keys=("k1",)) as simulator:
+        client = websocket.create_connection(simulator.url, header=["X-CoinAPI-Key: wrong"])
+        simulator.settle()
+        assert simulator.connections == 1
+        client.close()
+
+
+def test_one_string_is_not_a_collection_of_keys() -> None:
+    with pytest.raises(TypeError, match="iterable of keys"):
+        Simulator(api_keys="k1")
+
+
+@settings(max_examples=50)
+@given(st.text(min_size=1).map(lambda text: "KEY" + text + "YEK"), st.integers(0, 40), st.booleans())
+@example('KEY\\"YEK', 0, True)
+def test_a_text_is_shown_without_its_key_even_when_malformed(key: str, cut: int, escaped: bool) -> None:
+    hello = json.dumps({"type": "hello", "apikey": key, "heartbeat": True}, ensure_ascii=escaped)
+    shown = shown_text(hello[: len(hello) - cut])
+    assert "KEY" not in shown
+    assert "YEK" not in shown
+    assert shown[:17] == hello[: len(hello) - cut][:17]
+    if cut == 0:
+        assert json.loads(shown) == {"type": "hello", "apikey": "***", "heartbeat": True}
