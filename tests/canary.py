@@ -137,8 +137,10 @@ class Watch(logging.Handler):
     @contextmanager
     def _logs(self) -> Iterator[None]:
         root, package = logging.getLogger(), logging.getLogger("coinapi_ws")
-        level = root.level
-        root.setLevel(logging.DEBUG)
+        levels = {logger: logger.level for logger in (root, *map(logging.getLogger, FOREIGN_LOGGERS))}
+        # Frame by frame, a foreign peer's debug log would only slow the test down.
+        for logger in levels:
+            logger.setLevel(logging.DEBUG if logger is root else logging.WARNING)
         # The package's logger too, for the test that stops it propagating.
         root.addHandler(self)
         package.addHandler(self)
@@ -147,7 +149,8 @@ class Watch(logging.Handler):
         finally:
             package.removeHandler(self)
             root.removeHandler(self)
-            root.setLevel(level)
+            for logger, level in levels.items():
+                logger.setLevel(level)
 
     def _warnings(self, patch: pytest.MonkeyPatch) -> None:
         # Not a filter or a hook: pytest.warns() and recwarn would be deaf, or we would.

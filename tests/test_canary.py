@@ -126,7 +126,7 @@ def test_a_broken_repr_is_no_obstacle(leaks):
     assert not leaks(caught.value)
 
 def test_server_of_another_project(canary_key):
-    logging.getLogger("websockets.server").debug("> X-CoinAPI-Key: %s", canary_key)
+    logging.getLogger("websockets.server").warning("> X-CoinAPI-Key: %s", canary_key)
 
 def test_foreign_thread():
     threading.Thread(target=threading.Event().wait, name="other", daemon=True).start()
@@ -155,9 +155,7 @@ def run_suite(directory: Path, source: str) -> dict[str, list[str]]:
     for name in ("conftest.py", "canary.py"):
         shutil.copy(TESTS / name, directory)
     (directory / "test_inner.py").write_text(source, encoding="utf-8")
-    (directory / "pytest.ini").write_text(
-        "[pytest]\npythonpath = .\nfilterwarnings = error\n", encoding="utf-8"
-    )
+    (directory / "pytest.ini").write_text("[pytest]\npythonpath = .\nfilterwarnings = error\n", encoding="utf-8")
     completed = subprocess.run(
         [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "--tb=line", "--color=no"],
         cwd=directory,
@@ -168,9 +166,7 @@ def run_suite(directory: Path, source: str) -> dict[str, list[str]]:
         timeout=60,
         check=False,
     )
-    reasons: dict[str, list[str]] = {
-        name: [] for name in re.findall(r"^def (test_\w+)", source, re.MULTILINE)
-    }
+    reasons: dict[str, list[str]] = {name: [] for name in re.findall(r"^def (test_\w+)", source, re.MULTILINE)}
     summary = re.findall(r"^(PASSED|FAILED|ERROR) test_inner\.py::(\w+)(.*)", completed.stdout, re.MULTILINE)
     assert {name for _, name, _ in summary} == set(reasons), completed.stdout + completed.stderr
     for outcome, name, reason in summary:
