@@ -15,6 +15,7 @@ from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 _MESSAGE_END: Final = b"\x00\x00\xff\xff"  # RFC 7692, section 7.2.2
+_FINAL_BLOCK_END: Final = b"\x00" + _MESSAGE_END  # section 7.2.3.4
 _PARAMETERS: Final = {
     "server_no_context_takeover": re.compile(r""),
     "client_no_context_takeover": re.compile(r""),
@@ -94,4 +95,7 @@ class BoundedDeflate(Extension):
         except zlib.error:
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._inflated_bytes += len(inflated)
+        if len(self._inflater.unused_data) > len(_FINAL_BLOCK_END):
+            # zlib would gather what follows a final block for ever, and the message would lack it.
+            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         return CloseReason.MESSAGE_TOO_BIG if len(inflated) > room else inflated

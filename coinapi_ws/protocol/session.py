@@ -8,6 +8,7 @@ package come out, memory is bounded by the limits in the options, and exactly on
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ _SESSION_TYPES: Final = frozenset({"error", "reconnect", "hearbeat", "heartbeat"
 _CLEAN_CODES: Final = frozenset({1000, 1001, 1005})
 _MAX_SERVER_TEXT: Final = 500
 _MAX_LIMIT_HEADER_LENGTH: Final = 64
+_JSON_TEXT: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 class Frame(NamedTuple):
@@ -127,8 +129,10 @@ class Session:
         """Queue the upgrade request.
 
         ``deadline`` is for the upgrade; else it is ``open_timeout`` from now. ``jwt`` is the token that the driver
-        asked of ``options.jwt``.
+        asked of ``options.jwt``. Raises ``UsageError`` the second time, and after the end.
         """
+        if self._stage != "connect" or self._state is SessionState.CLOSED:
+            raise UsageError("a session is started once; make a new one")
         self._jwt = jwt
         self._websocket.start(self._headers())
         self._stage = "upgrade"
@@ -148,6 +152,8 @@ class Session:
 
     def receive_eof(self, now: float) -> None:
         """Take note that the server will send nothing more."""
+        if self._state is SessionState.CLOSED:
+            return
         self._websocket.receive_eof()
         self._take_websocket_events(now, 0)
 
@@ -222,6 +228,7 @@ class Session:
             self._websocket.close(code, reason)
             self._move(Step.CLOSE)
             self._deadlines = {"close": now + self._options.close_timeout}
+            self._pings.clear()  # an answer must not revive the watch for the others
         else:
             self._end(now, cause=Cause.LOCAL, initiator="client", detail="closed before the connection was up")
 
@@ -267,6 +274,16 @@ class Session:
                 text = secret.redact(text)
         return text
 
+    def _redact_json(self, payload: str) -> str:
+        """Redact within the texts of valid JSON, where escapes would hide the key from a plain search."""
+
+        def redacted(literal: re.Match[str]) -> str:
+            text: str = json.loads(literal[0])
+            shown = self._redact(text)
+            return literal[0] if shown == text else json.dumps(shown)
+
+        return _JSON_TEXT.sub(redacted, payload)
+
     def _move(self, step: Step) -> None:
         self._state = TRANSITIONS[self._state, step]
 
@@ -288,6 +305,7 @@ class Session:
                 self._take_pong(event.payload)
             elif isinstance(event, Upgraded):
                 self._take_upgrade(event, now)
+                self._take_websocket_events(now, received_ns)  # what came in the same bytes
             elif isinstance(event, Rejected):
                 self._take_rejection(event, now)
             elif isinstance(event, Closed):
@@ -314,7 +332,7 @@ class Session:
         message = self._decoder.decode(payload, received_ns)
         if isinstance(message, ErrorMessage):
             self._verdict = classify_error(message.message or "")
-            message = self._decoder.decode(self._redact(payload), received_ns)  # the server may quote the key
+            message = self._decoder.decode(self._redact_json(payload), received_ns)  # the server may quote the key
             assert isinstance(message, ErrorMessage)
             self._last_error = (message.message or "")[:_MAX_SERVER_TEXT]
         elif isinstance(message, ReconnectNotice):
@@ -325,7 +343,7 @@ class Session:
 
     def _prove_live(self, now: float, received_ns: int) -> None:
         self._verdict = None  # an error that ends the connection is the last that comes
-        if self._state is not SessionState.OPEN:
+        if self._state is not SessionState.OPEN or not self._hello_sent:
             return
         self._move(Step.PROVEN)
         self._stage = "live"

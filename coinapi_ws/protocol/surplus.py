@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..messages import Heartbeat, Message
+from ..messages import Message
 from ..subscription import KNOWN_DATA_TYPES, Scope
 
 _MAX_CACHED_VERDICTS: Final = 100_000
@@ -32,7 +32,7 @@ class Surplus:
         """Return whether it is certain that the message was not asked for, and count it then."""
         if not self._has_changed and len(self._scope) == 1:
             return False
-        if message.type not in KNOWN_DATA_TYPES or isinstance(message, Heartbeat):
+        if message.type not in KNOWN_DATA_TYPES:
             return False
         key = (
             message.type,

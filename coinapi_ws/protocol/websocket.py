@@ -9,12 +9,14 @@ Not thread-safe; it never blocks. The rows W1 to W14 are explained in the projec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from io import BytesIO, StringIO
 from typing import Final, TypeAlias
 
+import h11
 import wsproto.events
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
@@ -22,6 +24,7 @@ from wsproto.extensions import Extension
 from wsproto.utilities import ProtocolError as WsprotoError
 
 from ..exceptions import ConfigurationError, UsageError
+from ..options import DEFAULT_MAX_MESSAGE_BYTES
 from .deflate import BoundedDeflate
 
 #: Kept of a refused upgrade's body: enough for a reason, bounded (W8).
@@ -31,6 +34,9 @@ MAX_HANDSHAKE_BYTES: Final = 64 * 1024
 #: Pongs are answered one by one up to this much unsent output, then only the latest Ping is (RFC 6455, 5.5.3).
 MAX_UNSENT_PONG_BYTES: Final = 64 * 1024
 MAX_CONTROL_PAYLOAD_BYTES: Final = 125  # RFC 6455, section 5.5
+
+_HOST: Final = re.compile(r"[A-Za-z0-9._:\[\]-]+")
+_TARGET: Final = re.compile(r"/[\x21-\x7e]*")
 
 ABNORMAL_CLOSURE: Final = 1006
 NORMAL_CLOSURE: Final = 1000
@@ -115,7 +121,8 @@ class WebSocket:
     """The client's end of one WebSocket connection.
 
     ``host`` is the Host header's value, ``target`` the request target. Give it bytes with :meth:`receive_data` and
-    :meth:`receive_eof`, take :meth:`events` and :meth:`data_to_send` after each.
+    :meth:`receive_eof`, take :meth:`events` and :meth:`data_to_send` after each. Raises ``ConfigurationError`` where
+    HTTP cannot carry host or target.
     """
 
     def __init__(
@@ -123,11 +130,12 @@ class WebSocket:
         host: str,
         target: str = "/",
         *,
-        max_message_bytes: int,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         compression: bool = False,
     ) -> None:
-        if not (host.isascii() and target.isascii() and target.startswith("/")):
-            raise ConfigurationError("host and target are ASCII, and the target begins with /")
+        if not (_is_sendable_host(host) and _TARGET.fullmatch(target)):
+            # The target may hold the key: it is not repeated.
+            raise ConfigurationError("host is host[:port], target begins with /, both in ASCII and without spaces")
         self._host = host
         self._target = target
         self._max_message_bytes = max_message_bytes
@@ -151,17 +159,20 @@ class WebSocket:
         return self._state
 
     def start(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Queue the upgrade request, with further headers."""
+        """Queue the upgrade request, with further headers. Raises ``ConfigurationError`` for one that HTTP forbids."""
         if self._state is not WebSocketState.IDLE:
             raise UsageError("start() was called before")
-        self._state = WebSocketState.CONNECTING
         request = wsproto.events.Request(
             host=self._host,
             target=self._target,
             extensions=list(self._extensions),
             extra_headers=list(headers),
         )
-        self._output.append(self._connection.send(request))
+        try:
+            self._output.append(self._connection.send(request))
+        except h11.LocalProtocolError:
+            raise ConfigurationError("a header has a character that HTTP does not allow") from None  # its text has all
+        self._state = WebSocketState.CONNECTING
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes that came from the peer, cut in any way. After the end they are ignored."""
@@ -176,15 +187,18 @@ class WebSocket:
 
     def receive_eof(self) -> None:
         """Take note that the peer will send nothing more. Without a Close frame that is abnormal (T5)."""
-        if self._state in (WebSocketState.IDLE, WebSocketState.CLOSED):
-            return
-        if self._rejection is not None:
-            self._reject()
-        else:
-            self._end(Closed(ABNORMAL_CLOSURE))
+        if self._state is not WebSocketState.IDLE:
+            self._take_wsproto_events()
+            self._give_up(Closed(ABNORMAL_CLOSURE))
 
     def events(self) -> list[WebSocketEvent]:
-        """Return what happened since the last call."""
+        """Return what happened since the last call.
+
+        What comes in the same bytes as the 101 is left for the next call, so that whoever sees ``Upgraded`` can speak
+        first, however the bytes are cut.
+        """
+        if not self._events:
+            self._take_wsproto_events()
         events, self._events = self._events, []
         return events
 
@@ -201,10 +215,7 @@ class WebSocket:
         """Queue a message: text for str, binary for bytes."""
         self._check_open("send()")
         if isinstance(payload, str):
-            try:
-                payload.encode()
-            except UnicodeEncodeError:
-                raise UsageError("the text has a lone surrogate, which UTF-8 cannot hold") from None
+            _encoded(payload)
             self._output.append(self._connection.send(wsproto.events.TextMessage(data=payload)))
         else:
             self._output.append(self._connection.send(wsproto.events.BytesMessage(data=bytes(payload))))
@@ -220,7 +231,7 @@ class WebSocket:
         """Queue a Close frame; messages go on to arrive until the peer's own. Before OPEN it just ends."""
         if not _is_sendable_code(code):
             raise UsageError(f"{code} is no close code that may be sent; write 1000 or one of 3000 to 4999")
-        if len(reason.encode("utf-8", "replace")) > MAX_CONTROL_PAYLOAD_BYTES - 2:
+        if len(_encoded(reason)) > MAX_CONTROL_PAYLOAD_BYTES - 2:
             raise UsageError("a close reason has at most 123 bytes of UTF-8")
         if self._state in (WebSocketState.IDLE, WebSocketState.CONNECTING):
             self._end(Closed(ABNORMAL_CLOSURE))
@@ -254,19 +265,21 @@ class WebSocket:
             self._connection.receive_data(data)
         except (WsprotoError, ValueError, IndexError) as error:
             # A hostile response raises more than protocol errors (W2). Its text may quote the peer: name the type.
-            self._take_wsproto_events()
-            self.fail(PROTOCOL_ERROR, f"not a valid answer to the upgrade ({type(error).__name__})")
-            return
-        if self._connection.connection is None and self._handshake_bytes > MAX_HANDSHAKE_BYTES:
-            self._take_wsproto_events()
-            if self._rejection is None:
-                self.fail(PROTOCOL_ERROR, f"more than {MAX_HANDSHAKE_BYTES} bytes before the upgrade")
+            violation = f"not a valid answer to the upgrade ({type(error).__name__})"
+        else:
+            if self._connection.connection is not None or self._handshake_bytes <= MAX_HANDSHAKE_BYTES:
+                return
+            violation = f"more than {MAX_HANDSHAKE_BYTES} bytes before the upgrade"
+        self._take_wsproto_events()
+        self._give_up(Closed(PROTOCOL_ERROR, violation=violation))
 
     def _take_wsproto_events(self) -> None:
         for event in self._connection.events():
             if self._state is WebSocketState.CLOSED:
                 return  # stop feeding once an end was seen (W5)
             self._take(event)
+            if isinstance(event, wsproto.events.AcceptConnection):
+                return  # the rest waits until the caller could speak
 
     def _take(self, event: wsproto.events.Event) -> None:
         if isinstance(event, wsproto.events.TextMessage):
@@ -346,6 +359,14 @@ class WebSocket:
             self._output.append(self._connection.send(event.response()))
             self._end(Closed(code, reason, clean=True, by_peer=True))
 
+    def _give_up(self, closed: Closed) -> None:
+        if self._state is WebSocketState.CLOSED:
+            return
+        if self._rejection is None:
+            self._end(closed)
+        else:
+            self._reject()  # the status says more than how its body broke off
+
     def _reject(self) -> None:
         assert self._rejection is not None
         status, headers = self._rejection
@@ -369,6 +390,24 @@ _VIOLATIONS: Final = {
 def _is_sendable_code(code: int) -> bool:
     # RFC 6455, section 7.4; wsproto would send 999 and crash on 70000 (W11).
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def _is_sendable_host(host: str) -> bool:
+    # wsproto puts it through the idna codec, which refuses long and empty labels (W10).
+    if not _HOST.fullmatch(host):
+        return False
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise UsageError("the text has a lone surrogate, which UTF-8 cannot hold") from None
 
 
 def _as_text(headers: list[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
