@@ -36,6 +36,9 @@ from .selector import PROCESS_PACER, Resolve, SelectorConnection
 #: No wait is longer, so that Ctrl-C works where a wait cannot be interrupted (F17).
 _LONGEST_WAIT_SECONDS: Final = 0.2
 
+#: Poll is the cheapest for one descriptor and has no limit on its number (T8). Neither of the two needs to be closed.
+_Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
 
 @dataclass(frozen=True, slots=True)
 class StreamStats:
@@ -63,12 +66,10 @@ class Stream:
         self._heartbeats = heartbeats
         self._thread = threading.get_ident()
         self._items: deque[Message | Gap | Undecodable] = deque()
-        self._disconnected: Disconnected | None = None
         self._is_closing = False
         self._undelivered = 0
-        # One descriptor: poll is the cheapest that has no limit on its number (T8).
-        self._selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)()
-        self._registered: tuple[int, int, int] | None = None
+        self._selector = _Selector()
+        self._watched: tuple[int, int, int] | None = None
         self._is_connected = False
 
     def __enter__(self) -> Stream:
@@ -102,10 +103,10 @@ class Stream:
         self._check_thread()
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._wait_for_item(deadline):
-            if self._disconnected is None:
+            if self.disconnected is None:
                 raise TimeoutError(f"no message within {timeout:g} s")
             self._raise_error()
-            raise self._disconnected.as_error()
+            raise self.disconnected.as_error()
         return self._items.popleft()
 
     @property
@@ -121,7 +122,7 @@ class Stream:
     @property
     def disconnected(self) -> Disconnected | None:
         """How the connection ended, with all that is known; None while it is up."""
-        return self._disconnected
+        return self._connection.disconnected
 
     def stats(self) -> StreamStats:
         """Return the counts so far."""
@@ -149,29 +150,29 @@ class Stream:
         self._is_closing = True
         self._undelivered += sum(isinstance(item, Message) for item in self._items)
         self._items.clear()
-        if self._disconnected is None:
-            try:
-                self._take(self._connection.close())
-                while self._disconnected is None:
-                    self._turn(None)
-            finally:
-                self._release()
+        try:
+            self._take(self._connection.close())
+            while self.disconnected is None:
+                self._turn(None)
+        except BaseException:
+            self._connection.abandon()
+            raise
 
     def _open(self) -> None:
         """Connect, until the hello is on its way. Raises what stood against it."""
         try:
             self._take(self._connection.start())
-            while not self._is_connected and self._disconnected is None:
+            while not self._is_connected and self.disconnected is None:
                 self._turn(None)
         except BaseException:
-            self._release()
+            self._connection.abandon()
             raise
         if not self._is_connected:
             self._raise_error()
 
     def _set_scope(self, scope: Scope) -> None:
         self._check_thread()
-        if self._disconnected is not None:
+        if self.disconnected is not None:
             raise UsageError("the stream is closed; its scope cannot be changed")
         self._take(self._connection.set_scope(scope))
 
@@ -180,14 +181,14 @@ class Stream:
             raise UsageError("a stream belongs to the thread that made it; this call came from another")
 
     def _raise_error(self) -> None:
-        error = None if self._disconnected is None else self._disconnected.error()
+        error = None if self.disconnected is None else self.disconnected.error()
         if error is not None:
             raise error
 
     def _wait_for_item(self, deadline: float | None) -> bool:
         """Return whether there is an item; False at the end, or once the deadline has passed."""
         while not self._items:
-            if self._disconnected is not None:
+            if self.disconnected is not None:
                 return False
             if deadline is not None and time.monotonic() >= deadline:
                 # What is there already counts, also with a timeout of 0.
@@ -203,40 +204,35 @@ class Stream:
         ends = [end for end in (deadline, timeout) if end is not None]
         wait = min([_LONGEST_WAIT_SECONDS, *(end - time.monotonic() for end in ends)])
         ready = self._select(max(0.0, wait))
-        if ready & selectors.EVENT_READ:
-            self._take(connection.handle_read())
-        if ready & selectors.EVENT_WRITE and self._disconnected is None:
-            self._take(connection.handle_write())
-        if timeout is not None and self._disconnected is None and time.monotonic() >= timeout:
-            self._take(connection.handle_timeout())
+        try:
+            if ready & selectors.EVENT_READ:
+                self._take(connection.handle_read())
+            if ready & selectors.EVENT_WRITE:
+                self._take(connection.handle_write())
+            if timeout is not None and time.monotonic() >= timeout:
+                self._take(connection.handle_timeout())
+        except BaseException:
+            self._connection.abandon()  # Ctrl-C may have left its work half done (F18)
+            raise
 
     def _select(self, wait: float) -> int:
         connection = self._connection
         wants = selectors.EVENT_READ * connection.want_read() | selectors.EVENT_WRITE * connection.want_write()
-        watched = (connection.fileno(), connection.fd_generation, wants)
-        if watched != self._registered:
-            self._unregister()
-            if wants:
-                self._selector.register(watched[0], wants)
-                self._registered = watched
         if not wants:
             time.sleep(wait)
             return 0
+        watched = (connection.fileno(), connection.fd_generation, wants)
+        if watched != self._watched:
+            # A new one, since Ctrl-C may have left the old one half changed (F18).
+            self._watched, self._selector = None, _Selector()
+            self._selector.register(watched[0], wants)
+            self._watched = watched
         ready = self._selector.select(wait)
         return ready[0][1] if ready else 0
 
-    def _unregister(self) -> None:
-        if self._registered is not None:
-            # By its number: the connection may have closed it within the call that ended it.
-            self._selector.unregister(self._registered[0])
-            self._registered = None
-
     def _take(self, items: list[Item]) -> None:
         for item in items:
-            if isinstance(item, Disconnected):
-                self._disconnected = item
-                self._release()
-            elif isinstance(item, Connected):
+            if isinstance(item, Connected):
                 self._is_connected = True
             elif isinstance(item, Heartbeat) and not self._heartbeats:
                 continue
@@ -245,11 +241,6 @@ class Stream:
                     self._undelivered += isinstance(item, Message)
                 else:
                     self._items.append(item)
-
-    def _release(self) -> None:
-        self._unregister()
-        self._selector.close()
-        self._connection.abandon()
 
 
 def connect(

@@ -14,13 +14,13 @@ from typing import Final, TypeAlias
 import certifi
 
 from ..auth import Secret, check_sendable
-from ..events import Disconnected
+from ..events import Cause, Disconnected
 from ..exceptions import CoinAPIError, ConnectError, ConnectionClosed, UsageError
 from ..options import Options
 from ..protocol.pacing import UPGRADE, Pacer
 from ..protocol.session import Item, Session, SessionStats
 from ..protocol.states import SessionState
-from ..protocol.websocket import NORMAL_CLOSURE
+from ..protocol.websocket import ABNORMAL_CLOSURE, NORMAL_CLOSURE
 from ..subscription import Scope
 from .transport import Address, ConnectFailed, Transport
 
@@ -110,7 +110,12 @@ class SelectorConnection:
     @property
     def state(self) -> SessionState:
         """Where the session stands; may be read from any thread."""
-        return self._session.state
+        return SessionState.CLOSED if self._phase is _Phase.DONE else self._session.state
+
+    @property
+    def disconnected(self) -> Disconnected | None:
+        """How it ended; None until then."""
+        return self._ending if self._phase is _Phase.DONE else None
 
     @property
     def scope(self) -> Scope:
@@ -158,18 +163,8 @@ class SelectorConnection:
             return []
         received = transport.receive()
         if self._phase is _Phase.LINGERING:
-            return self._finish() if transport.eof else []
+            return self._linger(transport)
         self._session.receive_data(received, now, self._wall_clock_ns())
-        if transport.eof:
-            if transport.broken is None:
-                self._session.receive_eof(now)
-            else:
-                is_up = self._session.state is not SessionState.CONNECTING
-                self._session.lose(
-                    now,
-                    f"the connection broke: {transport.broken}",
-                    error_type=ConnectionClosed if is_up else ConnectError,
-                )
         return self._turn(now)
 
     def handle_write(self) -> list[Item]:
@@ -178,6 +173,8 @@ class SelectorConnection:
         now = self._clock()
         if self._phase is _Phase.CONNECTING:
             return self._connect(now)
+        if self._phase is _Phase.LINGERING and self._transport is not None:
+            return self._linger(self._transport)
         return self._turn(now) if self._phase is _Phase.UP else []
 
     def next_timeout(self) -> float | None:
@@ -222,11 +219,23 @@ class SelectorConnection:
         return self._turn(now)
 
     def abandon(self) -> None:
-        """Close the descriptor now, without a word to the server. Idempotent; for emergencies."""
+        """Close the descriptor now, without a word to the server and without an item; see :attr:`disconnected`.
+
+        Idempotent. It is for emergencies, such as a ``KeyboardInterrupt`` in the middle of another call, and so
+        asks nothing of the session but its counts.
+        """
         self._check_thread()
-        self._phase = _Phase.DONE
-        if self._transport is not None:
-            self._transport.close()
+        if self._ending is None:
+            state, stats = self._session.state, self._session.stats()
+            self._ending = Disconnected(
+                cause=Cause.LOCAL,
+                initiator="client",
+                stage={SessionState.CONNECTING: "connect", SessionState.OPEN: "hello"}.get(state, "live"),
+                detail="given up by us without a Close frame",
+                bytes_received=stats.bytes,
+                messages_received=stats.messages,
+            )
+        self._finish()
 
     def _check_thread(self) -> None:
         if threading.get_ident() != self._thread:
@@ -249,6 +258,9 @@ class SelectorConnection:
         except OSError as error:
             detail = f"the name {endpoint.host} was not resolved: {error.strerror or type(error).__name__}"
             return self._fail(now, ConnectError, detail)
+        except BaseException:
+            self.abandon()  # the error is the caller's to see
+            raise
         context = (self._ssl_context or default_ssl_context()) if endpoint.tls else None
         self._transport = Transport(endpoint.host, addresses, ssl_context=context, deadline=self._deadline)
         return self._connect(self._clock())
@@ -281,28 +293,50 @@ class SelectorConnection:
         """Send what the session has to say and return what it has heard."""
         transport = self._transport
         if transport is not None and transport.established:
-            if transport.unsent_bytes < HIGH_WATER_BYTES and (output := self._session.data_to_send()):
-                transport.send(output)
-            transport.flush()
+            self._send(transport)
+            if transport.eof:
+                self._take_eof(transport, now)
         items = self._session.events()
         if self._session.state is not SessionState.CLOSED:
             return items
         ending = items.pop()
         assert isinstance(ending, Disconnected)
         self._ending = ending
-        if transport is None or transport.eof or ending.code == 1006:
+        if transport is None or ending.code == ABNORMAL_CLOSURE:
             return items + self._finish()
         # A Close frame was sent: dropping TCP with unread bytes would reset it and lose the frame.
         self._phase, self._deadline = _Phase.LINGERING, now + LINGER_SECONDS
+        transport.send(self._session.data_to_send())
         transport.shut_down_writing()
-        return items
+        return items + self._linger(transport)
+
+    def _send(self, transport: Transport) -> None:
+        transport.flush()
+        if transport.unsent_bytes < HIGH_WATER_BYTES:
+            transport.send(self._session.data_to_send())
+            transport.flush()
+
+    def _take_eof(self, transport: Transport, now: float) -> None:
+        if transport.broken is None:
+            self._session.receive_eof(now)
+            return
+        is_up = self._session.state is not SessionState.CONNECTING
+        self._session.lose(
+            now,
+            f"the connection broke: {transport.broken}",
+            error_type=ConnectionClosed if is_up else ConnectError,
+        )
+
+    def _linger(self, transport: Transport) -> list[Item]:
+        transport.flush()
+        return self._finish() if transport.eof and not transport.want_write else []
 
     def _finish(self) -> list[Item]:
+        assert self._ending is not None
         self._phase = _Phase.DONE
         if self._transport is not None:
             self._transport.close()
-        ending, self._ending = self._ending, None
-        return [] if ending is None else [ending]
+        return [self._ending]
 
 
 def resolve_host(host: str, port: int) -> list[Address]:

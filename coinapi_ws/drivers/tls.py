@@ -18,7 +18,7 @@ class Tls:
     """The client's end of one TLS connection.
 
     Raises ``ConfigurationError`` without a host name: a context that checks it would then verify nothing (T9).
-    Its methods raise ``ssl.SSLError`` where the peer or its certificate is at fault.
+    ``handshake`` and ``write`` raise ``ssl.SSLError`` where the peer or its certificate is at fault.
     """
 
     def __init__(self, context: ssl.SSLContext, server_hostname: str) -> None:
@@ -29,6 +29,8 @@ class Tls:
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         #: True once the peer has said, or its TCP end has shown, that nothing more comes.
         self.eof = False
+        #: What the peer did wrong, where the end was its fault.
+        self.broken: str | None = None
 
     def receive_data(self, ciphertext: bytes) -> None:
         """Take bytes from the socket."""
@@ -47,7 +49,7 @@ class Tls:
         return True
 
     def read(self) -> bytes:
-        """Return all plaintext that the bytes so far make; sets ``eof`` at the end, clean or cut off (T10).
+        """Return all plaintext that the bytes so far make; sets ``eof`` at the end, clean, cut off (T10) or broken.
 
         Nothing whole is left inside, so no selector has to know of it (T1, T13). It may make bytes to send
         (T11). What one call returns is bounded by what was received since the last.
@@ -61,6 +63,9 @@ class Tls:
             pass  # all whole records are read
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             self.eof = True
+        except ssl.SSLError as error:
+            # The records before it were whole, and may say why.
+            self.eof, self.broken = True, reason_of(error)
         return b"".join(parts)
 
     def write(self, plaintext: bytes) -> None:
@@ -77,3 +82,8 @@ class Tls:
     def data_to_send(self) -> bytes:
         """Return the bytes for the socket since the last call."""
         return self._outgoing.read()
+
+
+def reason_of(error: ssl.SSLError) -> str:
+    """Return what went wrong, in lower case."""
+    return str(error.reason or "failed").replace("_", " ").lower()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from ..exceptions import CertificateError, CoinAPIError, ConnectError, ConnectTimeout
-from .tls import Tls
+from .tls import Tls, reason_of
 
 READ_BYTES: Final = 64 * 1024
 _IN_PROGRESS: Final = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, errno.EINTR})
@@ -43,8 +43,8 @@ class Transport:
     """Bytes to and from one host, over the first address that accepts.
 
     ``deadline`` bounds connecting and the TLS handshake over all addresses together; each address gets an even
-    share of what is left (F19). Call :meth:`step` when the descriptor is ready or ``next_timeout`` has passed,
-    until it returns True; then :meth:`receive`, :meth:`send` and :meth:`flush`.
+    share of what is left to accept (F19). Call :meth:`step` when the descriptor is ready or ``next_timeout`` has
+    passed, until it returns True; then :meth:`receive`, :meth:`send` and :meth:`flush`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Transport:
         deadline: float | None = None,
     ) -> None:
         self._host = host
-        self._addresses = list(addresses)
+        self._addresses = [Address(*address) for address in addresses]
         self._ssl_context = ssl_context
         self._deadline = deadline
         self._share_ends: float | None = None
@@ -66,6 +66,7 @@ class Transport:
         self._tls: Tls | None = None
         self._failures: list[str] = []
         self._output = bytearray()
+        self._shutdown_is_due = False
         self.established = False
         #: True once nothing more will be received; ``broken`` says why, where it was no orderly end.
         self.eof = False
@@ -125,56 +126,55 @@ class Transport:
         ciphertext = self._read_socket()
         if self._tls is None:
             return ciphertext
-        try:
-            if self.eof:
-                self._tls.receive_eof()
-            else:
-                self._tls.receive_data(ciphertext)
-            plaintext = self._tls.read()
-        except ssl.SSLError as error:
-            self._break(f"TLS: {_reason(error)}")
-            return b""
+        if self.eof:
+            self._tls.receive_eof()
+        else:
+            self._tls.receive_data(ciphertext)
+        plaintext = self._tls.read()
         self._output += self._tls.data_to_send()  # reading may make bytes to send (T11)
+        if self._tls.broken is not None:
+            self._break(f"TLS: {self._tls.broken}")
         self.eof = self.eof or self._tls.eof
         return plaintext
 
     def send(self, payload: bytes) -> None:
         """Queue bytes; :meth:`flush` sends them."""
-        if self._tls is None:
+        if self._tls is None or not payload:
             self._output += payload
             return
         try:
             self._tls.write(payload)
         except ssl.SSLError as error:
-            self._break(f"TLS: {_reason(error)}")
+            self._break(f"TLS: {reason_of(error)}")
         self._output += self._tls.data_to_send()
 
     def flush(self) -> None:
         """Send what the socket takes now."""
-        while self._output and self._socket is not None and self._tcp_is_up:
-            try:
+        if self._socket is None:
+            return
+        try:
+            while self._output:
                 with memoryview(self._output) as view:
                     sent = self._socket.send(view)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                # What the peer sent before is still to be read, so only the sending side ends here.
-                self._output.clear()
+                del self._output[:sent]
+            if self._shutdown_is_due:
+                self._shutdown_is_due = False
+                self._socket.shutdown(socket.SHUT_WR)
+        except (BlockingIOError, InterruptedError):
+            pass  # the socket is full; want_write says that there is more
+        except OSError as error:
+            # What the peer sent before is still to be read, so only the sending side ends here.
+            self._output.clear()
+            if not self.eof:
                 self.broken = self.broken or _os_reason(error)
-                return
-            del self._output[:sent]
 
     def shut_down_writing(self) -> None:
-        """Say that nothing more is sent; what the peer still sends can be received."""
+        """Say, after what waits, that nothing more is sent; what the peer still sends can be received."""
         if self._tls is not None:
             self._tls.close()
             self._output += self._tls.data_to_send()
+        self._shutdown_is_due = True
         self.flush()
-        if self._socket is not None:
-            try:
-                self._socket.shutdown(socket.SHUT_WR)
-            except OSError as error:
-                self._break(_os_reason(error))
 
     def close(self) -> None:
         """Close the descriptor. Idempotent. Unregister it from selectors before."""
@@ -223,6 +223,7 @@ class Transport:
         except OSError:
             return False  # still on its way
         self._tcp_is_up = True
+        self._share_ends = None
         return False
 
     def _give_up(self, reason: str) -> None:
@@ -246,7 +247,9 @@ class Transport:
                 CertificateError, f"the certificate of {self._host} is not valid: {error.verify_message}"
             ) from None
         except ssl.SSLError as error:
-            raise ConnectFailed(ConnectError, f"the TLS handshake with {self._host} failed: {_reason(error)}") from None
+            raise ConnectFailed(
+                ConnectError, f"the TLS handshake with {self._host} failed: {reason_of(error)}"
+            ) from None
         finally:
             self._output += self._tls.data_to_send()  # an alert, where it failed
             self.flush()
@@ -270,10 +273,6 @@ class Transport:
     def _break(self, reason: str) -> None:
         self.eof = True
         self.broken = self.broken or reason
-
-
-def _reason(error: ssl.SSLError) -> str:
-    return str(error.reason or "failed").replace("_", " ").lower()
 
 
 def _os_reason(error: OSError) -> str:
