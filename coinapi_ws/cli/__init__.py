@@ -1,0 +1,77 @@
+"""The command line: ``coinapi-ws``, or ``python -m coinapi_ws``.
+
+`arguments` says what can be written, `streaming` and `simulating` do it, `text` writes lines for people, `summary`
+counts. The exit codes are in the help of each command.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, TextIO
+
+from ..exceptions import ConfigurationError
+from ..recording import RecordingError, RecordingWarning
+from ..subscription import SubscriptionWarning
+from .arguments import as_options, parsers
+from .simulating import simulate
+from .streaming import demo, stream
+
+__all__ = ["main"]
+
+_DONE: Final = 0
+_FAILED: Final = 1
+_INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as shells have it
+
+_COMMANDS: Final = {"stream": stream, "demo": demo, "simulate": simulate}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command, by default the one of ``sys.argv``; return its exit code. For the main thread.
+
+    Raises ``SystemExit`` where argparse does: after ``--help`` and ``--version``, and with 2 for wrong usage.
+    """
+    parser, commands = parsers()
+    arguments = parser.parse_args(argv)
+    try:
+        with _notes_on_stderr():
+            try:
+                return _COMMANDS[arguments.command](arguments)
+            except (ConfigurationError, RecordingError) as error:
+                usage_error = as_options(str(error))
+            commands[arguments.command].error(usage_error)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output has seen enough (`| head`). The interpreter flushes once more when it ends.
+        _point_at_devnull(sys.stdout)
+        return _DONE
+    except OSError as error:
+        # A full disk, most likely; what stdout still holds cannot be written either.
+        _point_at_devnull(sys.stdout)
+        print(f"coinapi-ws: error: {error.strerror or error}", file=sys.stderr)
+        return _FAILED
+
+
+@contextmanager
+def _notes_on_stderr() -> Iterator[None]:
+    """Print warnings as notes of one line, without the place in our code that warned."""
+
+    def note(message: Warning | str, *_place: object, **_more: object) -> None:
+        print(f"coinapi-ws: note: {as_options(str(message))}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        for category in (SubscriptionWarning, RecordingWarning):
+            warnings.simplefilter("always", category)
+        show: Callable[..., None] = note
+        warnings.showwarning = show
+        yield
+
+
+def _point_at_devnull(stream: TextIO) -> None:
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, stream.fileno())
+    os.close(devnull)

@@ -1,0 +1,183 @@
+"""What can be written on the command line."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from math import inf, nan
+from typing import Final
+
+from .._version import __version__
+from ..auth import API_KEY_VARIABLE
+from ..endpoints import NAMED_ENDPOINTS
+from ..subscription import KNOWN_DATA_TYPES
+
+_KEY: Final = f"""\
+The API key comes from the environment variable {API_KEY_VARIABLE} and from nowhere else: an argument would be seen
+by everybody who can list processes. The embedded server needs no key."""
+
+_OUTPUT: Final = """\
+Formats, on stdout:
+  text  a line a message in columns: when CoinAPI published it (UTC; where the message does not say, when it came),
+        type, symbol, latency (arrival minus time_coinapi), values. Sizes and very long prices are shortened.
+  json  the server's own JSON object a line, digit for digit, unknown fields included
+  raw   every text frame as it came, also heartbeats and what cannot be read
+In json and raw, a line break within a frame, which JSON allows between tokens, becomes a space. Gaps and frames that
+cannot be read are lines in text, and notes on stderr otherwise. Heartbeats are in raw and in recordings alone, and
+--count does not count them; it counts all other messages. A summary comes on stderr at the end."""
+
+_EXITS: Final = """\
+Exit codes: 0 done, also when the server or a recording ended the stream properly, or nobody reads the output any
+more; 1 the server refused, or the connection failed; 2 wrong usage; 130 Ctrl-C. It does not reconnect."""
+
+_STREAM: Final = f"""\
+TYPE is one or more of {", ".join(KNOWN_DATA_TYPES)}.
+Each filter can be given several times; any of them matches. A symbol id matches by its beginning, exactly with a
+$ at its end (write it in single quotes). Filter by symbol where you can: how the server combines kinds of filter
+is not documented. exrate needs --asset; beside other types, with --symbol or --exchange, --asset is for exrate alone.
+
+Examples:
+  coinapi-ws stream trade quote --symbol 'COINBASE_SPOT_BTC_USD$'
+  coinapi-ws stream trade book5 --symbol KRAKEN_ --endpoint emea --format json | jq .price
+  coinapi-ws stream exrate --asset BTC/USD --simulate
+  coinapi-ws stream trade --symbol BITSTAMP_ --record trades.jsonl.gz --duration 60
+  coinapi-ws stream trade --symbol BITSTAMP_ --recording trades.jsonl.gz"""
+
+_SIMULATE_EXITS: Final = """\
+Exit codes: 130 after Ctrl-C, which is how it ends; 1 it could not listen; 2 wrong usage."""
+
+#: How the library's advice reads on the command line, longest first.
+_AS_OPTIONS: Final = (
+    ('write Subscription(["exrate"], …)', "write exrate"),
+    ("write Subscription((), asset_ids=[…])", "write: stream exrate --asset BTC/USD --endpoint exrates"),
+    ('asset_ids=["BTC/USD"]', "--asset BTC/USD"),
+    ("symbol_ids=[…]", "--symbol ID"),
+    ("everything=True", "--everything"),
+    (", or pass allow_plaintext=True", ""),
+    ("pass the key as api_key instead", f"set {API_KEY_VARIABLE} instead"),
+    ("pass it as api_key, with auth='query' or auth='path'", f"set {API_KEY_VARIABLE} instead"),
+    ("data_types", "TYPE"),
+    ("symbol_ids", "--symbol"),
+    ("exchange_ids", "--exchange"),
+    ("asset_ids", "--asset"),
+    ("period_ids", "--period"),
+)
+
+
+def parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    """Return the whole parser, and the one of each command by its name."""
+    parser = ArgumentParser(
+        prog="coinapi-ws",
+        description="Market data of CoinAPI's WebSocket API V1, live, simulated or recorded.",
+        epilog=f"Begin with: coinapi-ws demo\n\n{_KEY}",
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"coinapi-ws {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, summary: str, *epilog: str) -> ArgumentParser:
+        return subparsers.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog="\n\n".join(epilog),
+            formatter_class=RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    stream = add("stream", "print messages as they come", _STREAM, _OUTPUT, _KEY, _EXITS)
+    _add_scope(stream)
+    _add_source(stream)
+    _add_output(stream)
+    demo = add("demo", "stream a synthetic market from the embedded server, no key needed", _OUTPUT, _EXITS)
+    _add_output(demo)
+    simulate = add("simulate", "run the embedded server for other programs, until Ctrl-C", _SIMULATE_EXITS)
+    _add_simulator(simulate)
+    return parser, {"stream": stream, "demo": demo, "simulate": simulate}
+
+
+def as_options(advice: str) -> str:
+    """Return what the library advises, in words of the command line."""
+    for argument, option in _AS_OPTIONS:
+        advice = advice.replace(argument, option)
+    return advice
+
+
+def _add_scope(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("what to receive")
+    group.add_argument("types", nargs="+", metavar="TYPE", help="data types, such as trade, quote, book")
+    group.add_argument("--symbol", action="append", default=[], metavar="ID", help="such as 'COINBASE_SPOT_BTC_USD$'")
+    group.add_argument("--exchange", action="append", default=[], metavar="ID", help="such as COINBASE")
+    group.add_argument("--asset", action="append", default=[], metavar="ID", help="such as BTC, or a pair: BTC/USD")
+    group.add_argument("--period", action="append", default=[], metavar="ID", help="of ohlcv, such as 1MIN; else all")
+    group.add_argument(
+        "--everything", action="store_true", help="no filter at all, which the vendor bills by its volume"
+    )
+
+
+def _add_source(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("where from")
+    sources = group.add_mutually_exclusive_group()
+    sources.add_argument(
+        "--endpoint",
+        default="geo",
+        metavar="NAME|URL",
+        help=f"{', '.join(NAMED_ENDPOINTS)}, ds:<exchange>, or a ws:// or wss:// URL (default: geo)",
+    )
+    sources.add_argument("--simulate", action="store_true", help="the embedded server's synthetic market")
+    sources.add_argument("--recording", metavar="FILE", help="replay a recording through the embedded server")
+    group.add_argument(
+        "--speed", type=_speed, default=None, metavar="X|max", help="of --recording: 1 as recorded (default: max)"
+    )
+
+
+def _add_output(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("--count", type=_count, metavar="N", help="end after N messages")
+    group.add_argument("--duration", type=_seconds, metavar="S", help="end S seconds after connecting")
+    group.add_argument("--format", choices=("text", "json", "raw"), default="text", help="default: text")
+    group.add_argument("--decimal", action="store_true", help="in text, shorten no number (json and raw never do)")
+    group.add_argument(
+        "--record", metavar="FILE", help="write every text frame to a new file as well; with gzip if it ends in .gz"
+    )
+
+
+def _add_simulator(parser: ArgumentParser) -> None:
+    parser.add_argument("--port", type=_port, default=0, metavar="N", help="on 127.0.0.1 (default: any free one)")
+    parser.add_argument("--recording", metavar="FILE", help="replay this to each client, not the synthetic market")
+    parser.add_argument(
+        "--speed", type=_speed, default=1.0, metavar="X|max", help="of the recording (default: 1, as recorded)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the synthetic market (default: 0)")
+
+
+def _count(text: str) -> int:
+    count = int(text) if text.isascii() and text.isdigit() else 0
+    if not count:
+        raise ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return count
+
+
+def _seconds(text: str) -> float:
+    return _positive(text, "a positive number of seconds")
+
+
+def _speed(text: str) -> float | None:
+    return None if text == "max" else _positive(text, 'a positive factor, or "max"')
+
+
+def _port(text: str) -> int:
+    port = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= port <= 65535:
+        raise ArgumentTypeError(f"{text!r} is no port (0 to 65535)")
+    return port
+
+
+def _positive(text: str, what: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = nan
+    if not 0 < number < inf:
+        raise ArgumentTypeError(f"{text!r} is not {what}")
+    return number

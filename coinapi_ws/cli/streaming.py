@@ -1,0 +1,251 @@
+"""The commands that print messages."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import ExitStack
+from io import TextIOWrapper
+from math import inf
+from pathlib import Path
+from typing import Any, Final
+
+from ..auth import API_KEY_VARIABLE, Secret, api_key_secret
+from ..drivers.blocking import Stream, connect
+from ..endpoints import Endpoint, endpoint_from
+from ..events import Gap, Undecodable
+from ..exceptions import (
+    AuthenticationError,
+    CertificateError,
+    CoinAPIError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionClosed,
+    HandshakeRejected,
+    PermissionDenied,
+    RateLimited,
+    ServerRejected,
+)
+from ..messages import Heartbeat, Message
+from ..recording import RecordingWriter
+from ..subscription import WIRE_HELLO, WIRE_INCREMENTAL, Subscription
+from .arguments import parsers
+from .simulating import running_simulator
+from .summary import Tally
+from .text import HEADER, TextLines
+
+#: The scope of the demo: several exchanges, and every kind of market data.
+DEMO: Final = (
+    *("trade", "quote", "book5", "book", "book_l3", "ohlcv", "exrate"),
+    *("--symbol", "COINBASE_", "--symbol", "KRAKEN_", "--symbol", "BINANCEFTS_", "--symbol", "BITSTAMP_SPOT_BTC_USD$"),
+    *("--asset", "BTC", "--asset", "ETH/USD", "--period", "1SEC", "--simulate"),
+)
+
+#: Once nothing has come for so long, what was written is flushed; while data comes, so often.
+_FLUSH_SECONDS: Final = 0.1
+#: The server's answer to our Close is worth no longer wait to somebody at a terminal.
+_CLOSE_SECONDS: Final = 1.0
+#: The embedded server wants no key, and is not told the vendor's. Too short to be taken for a key in a text.
+_NO_KEY: Final = Secret("none")
+
+_DONE, _FAILED, _INTERRUPTED = 0, 1, 130
+
+#: What to do next, by the class of the error; the first that fits.
+_ADVICE: Final[tuple[tuple[type[CoinAPIError], str], ...]] = (
+    (AuthenticationError, f"check {API_KEY_VARIABLE}; a new key works after some minutes"),
+    (PermissionDenied, "your plan does not include this; leave it out, or look at your plan"),
+    (RateLimited, "wait before you try again, and look for other programs that use this key or address"),
+    (ServerRejected, "check the types and filters"),
+    (CertificateError, "check the host, your clock, and what decrypts TLS between you and the server"),
+    (HandshakeRejected, "check --endpoint; something else may answer at this address"),
+    (ConnectError, "check the network and --endpoint"),
+    (CoinAPIError, "run it again; another --endpoint may do better"),
+)
+
+
+def demo(arguments: Namespace) -> int:
+    """Stream the synthetic market, and say with which command one would do so."""
+    _note(f"the same as: coinapi-ws stream {shlex.join(DEMO)}")
+    return stream(parsers()[1]["stream"].parse_args(DEMO, namespace=arguments))
+
+
+def stream(arguments: Namespace) -> int:
+    """Print messages until their count, the duration, the server, the user or the reader of our output ends it."""
+    _check(arguments)
+    tally = Tally(with_latency=arguments.recording is None)
+    code, problem = _DONE, None
+    try:
+        _stream(arguments, tally)
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    except ConfigurationError:
+        raise
+    except CoinAPIError as error:
+        advice = next(advice for kind, advice in _ADVICE if isinstance(error, kind))
+        code, problem = _FAILED, f"error: {error}; {advice}"
+    sys.stdout.flush()
+    for line in (*tally.lines(), problem):
+        if line is not None:
+            _note(line)
+    return code
+
+
+def _check(arguments: Namespace) -> None:
+    """Raise ``ConfigurationError`` for what argparse cannot know to be wrong."""
+    if arguments.speed is not None and arguments.recording is None:
+        raise ConfigurationError("--speed is the one of a recording; add --recording FILE")
+    if arguments.record is not None and Path(arguments.record).exists():
+        raise ConfigurationError(f"{arguments.record} exists already; choose another name for --record")
+
+
+def _stream(arguments: Namespace, tally: Tally) -> None:
+    subscriptions = _subscriptions(arguments)
+    with ExitStack() as stack:
+        endpoint: str | Endpoint
+        key: Secret | None
+        if arguments.simulate or arguments.recording is not None:
+            simulator = stack.enter_context(running_simulator(arguments.recording, speed=arguments.speed))
+            endpoint, key = simulator.url, _NO_KEY
+        else:
+            endpoint, key = endpoint_from(arguments.endpoint), api_key_secret(None)
+            if key is None and endpoint.is_vendor:
+                raise ConfigurationError(
+                    f"{endpoint.host} needs an API key: set the environment variable {API_KEY_VARIABLE}; "
+                    'or try "coinapi-ws demo", or --simulate, which need none'
+                )
+        opened = connect(
+            key,
+            *subscriptions,
+            endpoint=endpoint,
+            # So that lines show the digits of the wire; json and raw have no use for numbers.
+            numbers="decimal" if arguments.format == "text" else "float",
+            wire=WIRE_HELLO if len(subscriptions) == 1 else WIRE_INCREMENTAL,
+            keep_raw=True,
+            # Raw output and recordings have all that came.
+            deliver_surplus=arguments.format == "raw" or arguments.record is not None,
+            close_timeout=_CLOSE_SECONDS,
+        )
+        stack.enter_context(opened)
+        record = None
+        if arguments.record is not None:
+            record = stack.enter_context(_recording_writer(arguments.record)).write
+        printer = _Printer(arguments, tally, record=record, redact=str if key is None else key.redact)
+        _print_all(opened, printer, arguments)
+        ended = opened.disconnected
+        if ended is not None and arguments.recording is None:
+            _note(f"the server ended the stream: {ended.summary()}")
+
+
+def _subscriptions(arguments: Namespace) -> list[Subscription]:
+    """Return the subscription; two where exrate is asked for by asset and the rest in another way."""
+    types: list[str] = arguments.types
+    by_symbol: dict[str, Any] = {
+        "symbol_ids": arguments.symbol,
+        "exchange_ids": arguments.exchange,
+        "period_ids": arguments.period,
+    }
+    others = [name for name in types if name != "exrate"]
+    if arguments.asset and "exrate" in types:
+        if not others and endpoint_from(arguments.endpoint).product == "exrates":
+            # That product has no data types.
+            return [Subscription((), asset_ids=arguments.asset)]
+        if others and (arguments.symbol or arguments.exchange):
+            return [Subscription(others, **by_symbol), Subscription(["exrate"], asset_ids=arguments.asset)]
+    return [Subscription(types, asset_ids=arguments.asset, everything=arguments.everything, **by_symbol)]
+
+
+def _recording_writer(path: str) -> RecordingWriter:
+    try:
+        return RecordingWriter(path)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _print_all(opened: Stream, printer: _Printer, arguments: Namespace) -> None:
+    """Print until the count or the duration is reached, or the server closes properly."""
+    tally, out = printer.tally, sys.stdout
+    count = inf if arguments.count is None else arguments.count
+    now = start = flushed = time.monotonic()
+    end = inf if arguments.duration is None else start + arguments.duration
+    try:
+        while tally.messages < count and now < end:
+            try:
+                printer.take(opened.recv(timeout=min(_FLUSH_SECONDS, end - now)))
+            except ConnectionClosed as closed:
+                if closed.disconnected is None or closed.disconnected.error_type is not None:
+                    raise
+                return
+            except CoinAPIError:
+                raise  # of which ConnectTimeout is a TimeoutError too
+            except TimeoutError:
+                out.flush()
+            now = time.monotonic()
+            if now - flushed > _FLUSH_SECONDS:
+                flushed = now
+                out.flush()
+    finally:
+        tally.elapsed_seconds = time.monotonic() - start
+        tally.surplus = opened.stats().surplus
+
+
+class _Printer:
+    """Writes items to stdout in one of the formats, records their frames, and counts them."""
+
+    def __init__(
+        self,
+        arguments: Namespace,
+        tally: Tally,
+        *,
+        record: Callable[[str, int], None] | None,
+        redact: Callable[[str], str],
+    ) -> None:
+        self.tally = tally
+        self._format = arguments.format
+        self._record = record
+        self._redact = redact
+        self._lines = TextLines(all_digits=arguments.decimal, with_latency=arguments.recording is None, redact=redact)
+        _prepare_stdout(self._format)
+        self._write = sys.stdout.write
+        if self._format == "text" and sys.stdout.isatty():
+            self._write(f"{HEADER}\n")
+
+    def take(self, item: Message | Gap | Undecodable) -> None:
+        """Write one item, record its frame, and count it, as its kind demands."""
+        payload = item.raw if isinstance(item, Message) else getattr(item, "payload", None)
+        frame = self._redact(payload) if isinstance(payload, str) else None
+        if frame is not None and self._record is not None:
+            self._record(frame, getattr(item, "received_ns", 0))
+        if not isinstance(item, Heartbeat):
+            self.tally.add(item)
+        if frame is not None and self._is_printed_as_frame(item):
+            # A line break is possible between the tokens of JSON alone.
+            one_line = frame.replace("\r", " ").replace("\n", " ")
+            self._write(f"{one_line}\n")
+        elif isinstance(item, Heartbeat):
+            return
+        elif self._format == "text":
+            self._write(f"{self._lines.line(item)}\n")
+        else:
+            _note(self._lines.line(item))
+
+    def _is_printed_as_frame(self, item: object) -> bool:
+        if self._format == "json":
+            return isinstance(item, Message) and not isinstance(item, Heartbeat)
+        return bool(self._format == "raw")
+
+
+def _prepare_stdout(output_format: str) -> None:
+    if isinstance(sys.stdout, TextIOWrapper):
+        if output_format == "text":
+            # A terminal of another encoding gets what it can show.
+            sys.stdout.reconfigure(errors="backslashreplace")
+        else:
+            # The same bytes on every system: JSON is UTF-8 (RFC 8259, 8.1).
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+
+
+def _note(text: str) -> None:
+    print(f"coinapi-ws: {text}", file=sys.stderr)
