@@ -129,10 +129,12 @@ def test_a_scope_may_change_on_the_way(recording: Path, clock: VirtualClock, dia
         peer = dial(simulator.url)
         peer.hello("quote")
         clock.advance(1.5)
+        assert available(peer, simulator) == [FRAMES[1][1], FRAMES[3][1]]
         peer.subscribe("trade")
-        clock.advance(4)
-        texts = [t for t in peer.rest_until_closed() if "reconnect" not in t]
-        assert [json.loads(text)["n"] for text in texts] == [1, 4, 5]
+        clock.advance(0.5)
+        assert available(peer, simulator) == [FRAMES[4][1]]
+        clock.advance(2)
+        assert peer.rest_until_closed() == [FRAMES[5][1]]
 
 
 def test_with_loop_it_starts_again(recording: Path, clock: VirtualClock, dial: Dial) -> None:
