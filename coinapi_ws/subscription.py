@@ -278,8 +278,8 @@ def frames_between(sent: Scope, wanted: Scope, *, wire: str = WIRE_HELLO) -> tup
 
     With ``wire="hello"`` one merged hello replaces the scope. With ``wire="incremental"`` members are subscribed
     and unsubscribed one by one; since it is not documented how groups combine, a member that is kept and shares
-    a data type with one that is unsubscribed is subscribed again. Where no member is kept a hello comes first:
-    unsubscribing them all would leave the server without a filter for a while.
+    a data type with one that is unsubscribed is subscribed again. Where that leaves no member untouched, a hello
+    of one begins anew: unsubscribing might take the last filter from the server, and no filter means everything.
     """
     if wire not in (WIRE_HELLO, WIRE_INCREMENTAL):
         raise ConfigurationError(f'wire={wire!r} is not possible; write "hello" or "incremental"')
@@ -289,18 +289,15 @@ def frames_between(sent: Scope, wanted: Scope, *, wire: str = WIRE_HELLO) -> tup
         return ()
     if wire == WIRE_HELLO:
         return (ScopeFrame("hello", wanted.merged()),)
-    members = list(wanted)
-    if not any(member in wanted for member in sent):
-        return (
-            ScopeFrame("hello", members[0]),
-            *(ScopeFrame("subscribe", member) for member in members[1:]),
-        )
     removed = [member for member in sent if member not in wanted]
     shaken = {data_type for member in removed for data_type in _types_sent(member)}
-    return (
-        *(ScopeFrame("unsubscribe", member) for member in removed),
-        *(ScopeFrame("subscribe", member) for member in members if member not in sent or shaken & _types_sent(member)),
-    )
+    subscribed = [member for member in wanted if member not in sent or shaken & _types_sent(member)]
+    first: tuple[ScopeFrame, ...]
+    if len(subscribed) == len(wanted):
+        first = (ScopeFrame("hello", subscribed.pop(0)),)
+    else:
+        first = tuple(ScopeFrame("unsubscribe", member) for member in removed)
+    return (*first, *(ScopeFrame("subscribe", member) for member in subscribed))
 
 
 def _fill(subscription: Subscription, fields: dict[str, Any]) -> None:
