@@ -13,7 +13,7 @@ from typing import Any, Final
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Event, Message, Request
 
-from coinapi_ws import SelectorConnection, Subscription
+from coinapi_ws import Connected, Disconnected, SelectorConnection, Subscription
 
 #: Nothing on loopback takes that long; a test that waits for more has failed.
 PATIENCE_SECONDS: Final = 10.0
@@ -32,17 +32,35 @@ class FakeClock:
         return self.now
 
 
-def listening(backlog: int = 16, host: str = "127.0.0.1") -> socket.socket:
+class Listener(socket.socket):
+    """A socket that listens on a free port; closing it closes all that it accepted."""
+
+    def __init__(self, host: str = "127.0.0.1", backlog: int = 16) -> None:
+        super().__init__(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        self.accepted: list[socket.socket] = []
+        try:
+            self.bind((host, 0))
+            self.listen(backlog)
+        except OSError:
+            self.close()
+            raise
+        self.settimeout(PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        for accepted in self.accepted:
+            accepted.close()
+        super().close()
+
+
+def listening(backlog: int = 16, host: str = "127.0.0.1") -> Listener:
     """A socket that listens on a free port; connecting to it succeeds before anyone accepts."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, 0), family=family, backlog=backlog)
-    listener.settimeout(PATIENCE_SECONDS)
-    return listener
+    return Listener(host, backlog)
 
 
-def accept(listener: socket.socket) -> socket.socket:
+def accept(listener: Listener) -> socket.socket:
     accepted, _ = listener.accept()
     accepted.settimeout(PATIENCE_SECONDS)
+    listener.accepted.append(accepted)
     return accepted
 
 
@@ -143,3 +161,25 @@ def drive(connection: SelectorConnection, until: type | Callable[[list[Any]], bo
         assert connection.fileno() != -1, f"it ended with {items}"
         items += turn(connection)
     return items
+
+
+def up(connection: SelectorConnection, listener: Listener) -> tuple[ServerSide, list[Any]]:
+    """Both ends of a connection after the upgrade and the hello, and the items so far."""
+    items = connection.start()
+    server = asking(connection, listener, items)
+    server.upgrade()
+    return server, drive(connection, Connected, items)
+
+
+def asking(connection: SelectorConnection, listener: Listener, items: list[Any]) -> ServerSide:
+    """The server's end of a started connection whose upgrade request is on its way."""
+    while not connection.want_read():
+        items += turn(connection)
+    return ServerSide(accept(listener))
+
+
+def ending(items: list[Any]) -> Disconnected:
+    """The Disconnected among the items: exactly one, and the last."""
+    assert [isinstance(item, Disconnected) for item in items].count(True) == 1
+    assert isinstance(items[-1], Disconnected)
+    return items[-1]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import trustme
+from peers import TRADES, FakeClock, Listener, listening
 
-from coinapi_ws import Options, Secret, endpoint_from
+from coinapi_ws import Options, Scope, Secret, SelectorConnection, endpoint_from
+from coinapi_ws.drivers.selector import SharedPacer
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +43,30 @@ def options(canary_key: str) -> Callable[..., Options]:
         return Options(endpoint=endpoint_from(url), api_key=Secret(canary_key), **more)
 
     return make
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def make(options: Callable[..., Options], clock: FakeClock) -> Iterator[Callable[..., SelectorConnection]]:
+    """Make a connection to a URL, with the fake clock and a pacer of its own; abandoned after the test."""
+    made: list[SelectorConnection] = []
+
+    def make_one(url: str, *, scope: Scope | None = None, **more: Any) -> SelectorConnection:
+        mine = {name: more.pop(name) for name in ("ssl_context", "resolve", "pacer") if name in more}
+        mine = {"pacer": SharedPacer(), "clock": clock, "wall_clock_ns": lambda: 42, **mine}
+        made.append(SelectorConnection(options(url, **more), scope or Scope(TRADES), **mine))
+        return made[-1]
+
+    yield make_one
+    for connection in made:
+        connection.abandon()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with listening() as listener:
+        yield listener

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 import pytest
-from peers import PATIENCE_SECONDS, accept, listening
+from peers import PATIENCE_SECONDS, Listener, accept, listening
 
 from coinapi_ws import ConnectError, ConnectTimeout
 from coinapi_ws.drivers.transport import Address, ConnectFailed, Transport
@@ -19,7 +19,7 @@ from coinapi_ws.drivers.transport import Address, ConnectFailed, Transport
 NOW = 100.0
 
 
-def address_of(listener: socket.socket) -> Address:
+def address_of(listener: Listener) -> Address:
     return Address(listener.family, listener.getsockname())
 
 
@@ -49,12 +49,6 @@ def received(transport: Transport, until: Callable[[bytes], bool] = lambda _: Fa
 def reset(accepted: socket.socket) -> None:
     accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     accepted.close()
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with listening() as listener:
-        yield listener
 
 
 @pytest.fixture
@@ -103,7 +97,7 @@ def make() -> Iterator[Callable[..., Transport]]:
 Make = Callable[..., Transport]
 
 
-def test_bytes_go_both_ways(make: Make, listener: socket.socket) -> None:
+def test_bytes_go_both_ways(make: Make, listener: Listener) -> None:
     transport = connected(make(address_of(listener)))
     with accept(listener) as server:
         assert transport.established
@@ -120,7 +114,7 @@ def test_bytes_go_both_ways(make: Make, listener: socket.socket) -> None:
         assert not transport.eof
 
 
-def test_the_second_address_when_the_first_refuses(make: Make, listener: socket.socket, refusing: Address) -> None:
+def test_the_second_address_when_the_first_refuses(make: Make, listener: Listener, refusing: Address) -> None:
     transport = make(refusing, address_of(listener))
     assert transport.fileno() == -1
     assert transport.generation == 0
@@ -132,9 +126,7 @@ def test_the_second_address_when_the_first_refuses(make: Make, listener: socket.
         assert server.recv(1) == b"x"
 
 
-def test_an_address_that_never_answers_gets_only_its_share_f19(
-    make: Make, listener: socket.socket, silent: Address
-) -> None:
+def test_an_address_that_never_answers_gets_only_its_share_f19(make: Make, listener: Listener, silent: Address) -> None:
     """F19: a timeout for each address would multiply; the deadline is one, and shared."""
     transport = make(silent, silent, address_of(listener), deadline=NOW + 9)
     assert not transport.step(NOW)
@@ -193,7 +185,7 @@ def test_a_name_without_addresses(make: Make) -> None:
         make().step(NOW)
 
 
-def test_an_address_of_a_family_that_there_is_not(make: Make, listener: socket.socket) -> None:
+def test_an_address_of_a_family_that_there_is_not(make: Make, listener: Listener) -> None:
     nonsense = Address(9999, ("127.0.0.1", 1))
     with pytest.raises(ConnectFailed, match=r"127\.0\.0\.1:1: Address family not supported"):
         make(nonsense).step(NOW)
@@ -205,7 +197,7 @@ def test_an_address_that_the_kernel_refuses_at_once(make: Make) -> None:
         make(Address(socket.AF_INET, ("255.255.255.255", 9))).step(NOW)
 
 
-def test_addresses_may_be_plain_pairs(make: Make, listener: socket.socket) -> None:
+def test_addresses_may_be_plain_pairs(make: Make, listener: Listener) -> None:
     transport = make((int(socket.AF_INET), listener.getsockname()))
     assert connected(transport).established
 
@@ -222,7 +214,7 @@ def test_ipv6(make: Make) -> None:
             assert received(transport, until=lambda whole: len(whole) == 3) == b"six"
 
 
-def test_a_slow_reader_gets_eight_mebibytes_byte_for_byte_f23(make: Make, listener: socket.socket) -> None:
+def test_a_slow_reader_gets_eight_mebibytes_byte_for_byte_f23(make: Make, listener: Listener) -> None:
     """F23: each flush sends what the socket takes, and the rest goes on where that ended."""
     transport = connected(make(address_of(listener)))
     payload = os.urandom(8 * 1024 * 1024)
@@ -244,7 +236,7 @@ def test_a_slow_reader_gets_eight_mebibytes_byte_for_byte_f23(make: Make, listen
     assert read.digest() == hashlib.sha256(payload).digest()
 
 
-def test_the_peer_ends_in_order(make: Make, listener: socket.socket) -> None:
+def test_the_peer_ends_in_order(make: Make, listener: Listener) -> None:
     transport = connected(make(address_of(listener)))
     with accept(listener) as server:
         server.sendall(b"goodbye")
@@ -254,14 +246,14 @@ def test_the_peer_ends_in_order(make: Make, listener: socket.socket) -> None:
     assert transport.receive() == b""
 
 
-def test_the_peer_resets(make: Make, listener: socket.socket) -> None:
+def test_the_peer_resets(make: Make, listener: Listener) -> None:
     transport = connected(make(address_of(listener)))
     reset(accept(listener))
     assert received(transport) == b""
     assert transport.broken == "Connection reset by peer"
 
 
-def test_sending_to_a_peer_that_is_gone_still_reads_what_it_said(make: Make, listener: socket.socket) -> None:
+def test_sending_to_a_peer_that_is_gone_still_reads_what_it_said(make: Make, listener: Listener) -> None:
     transport = connected(make(address_of(listener)))
     with accept(listener) as server:
         server.sendall(b"why I left")
@@ -275,7 +267,7 @@ def test_sending_to_a_peer_that_is_gone_still_reads_what_it_said(make: Make, lis
     assert transport.eof
 
 
-def test_what_cannot_be_sent_after_the_end_is_no_fault(make: Make, listener: socket.socket) -> None:
+def test_what_cannot_be_sent_after_the_end_is_no_fault(make: Make, listener: Listener) -> None:
     transport = connected(make(address_of(listener)))
     accept(listener).close()
     received(transport)
@@ -285,7 +277,7 @@ def test_what_cannot_be_sent_after_the_end_is_no_fault(make: Make, listener: soc
     assert transport.broken is None
 
 
-def test_shutting_down_waits_for_what_is_not_sent_yet(make: Make, listener: socket.socket) -> None:
+def test_shutting_down_waits_for_what_is_not_sent_yet(make: Make, listener: Listener) -> None:
     """The end follows the last byte, also where the socket is full at that moment."""
     transport = connected(make(address_of(listener)))
     payload = os.urandom(8 * 1024 * 1024)
@@ -304,7 +296,7 @@ def test_shutting_down_waits_for_what_is_not_sent_yet(make: Make, listener: sock
         assert received(transport, until=lambda heard: len(heard) == 6) == b"thanks"
 
 
-def test_close_is_idempotent(make: Make, listener: socket.socket) -> None:
+def test_close_is_idempotent(make: Make, listener: Listener) -> None:
     transport = connected(make(address_of(listener)))
     transport.close()
     transport.close()
@@ -318,7 +310,7 @@ def test_close_is_idempotent(make: Make, listener: socket.socket) -> None:
         assert server.recv(1) == b""
 
 
-def test_a_descriptor_beyond_1024_t8_f20(make: Make, listener: socket.socket) -> None:
+def test_a_descriptor_beyond_1024_t8_f20(make: Make, listener: Listener) -> None:
     """T8, F20: select cannot watch it, and nothing here uses select."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
