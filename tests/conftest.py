@@ -20,7 +20,9 @@ THREAD_GRACE_SECONDS: Final = 1.0
 WATCH: Final = pytest.StashKey[Watch]()
 
 # How long an example takes says something about the machine only.
-hypothesis.settings.register_profile("coinapi_ws", hypothesis.settings(), deadline=None)
+hypothesis.settings.register_profile(
+    "coinapi_ws", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("coinapi_ws")
 
 
