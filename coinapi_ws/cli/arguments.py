@@ -30,7 +30,8 @@ Exit codes: 0 done, also when the server or a recording ended the stream properl
 more; 1 the server refused, or the connection failed; 2 wrong usage; 130 Ctrl-C. It does not reconnect."""
 
 _STREAM: Final = f"""\
-TYPE is one or more of {", ".join(KNOWN_DATA_TYPES)}.
+TYPE is one or more of:
+  {", ".join(KNOWN_DATA_TYPES)}
 Each filter can be given several times; any of them matches. A symbol id matches by its beginning, exactly with a
 $ at its end (write it in single quotes). Filter by symbol where you can: how the server combines kinds of filter
 is not documented. exrate needs --asset; beside other types, with --symbol or --exchange, --asset is for exrate alone.

@@ -33,7 +33,7 @@ def simulate(arguments: Namespace) -> int:
                 running_simulator(arguments.recording, port=arguments.port, speed=arguments.speed, seed=arguments.seed)
             )
         except OSError as error:
-            problem = f"cannot listen on port {arguments.port}: {error.strerror}; choose another --port"
+            problem = f"cannot listen: {error.strerror}; choose another --port"
             print(f"coinapi-ws: error: {problem}", file=sys.stderr)
             return _FAILED
         print(simulator.url)

@@ -25,11 +25,11 @@ def latency_ns(item: object) -> int | None:
 
 
 def duration_text(ns: float) -> str:
-    """Return a duration with three digits and its unit, in at most 8 characters up to an hour."""
+    """Return a duration with three digits and its unit, in at most 7 characters up to an hour."""
     for unit, size in (("µs", 10**3), ("ms", 10**6)):
         if abs(ns) < 999.5 * size:
-            return f"{ns / size:.3g} {unit}"
-    return f"{ns / 10**9:.0f} s" if abs(ns) >= 999.5 * 10**9 else f"{ns / 10**9:.3g} s"
+            return f"{ns / size:.3g}{unit}"
+    return f"{ns / 10**9:.0f}s" if abs(ns) >= 999.5 * 10**9 else f"{ns / 10**9:.3g}s"
 
 
 class Tally:
@@ -61,9 +61,12 @@ class Tally:
             self._gaps[getattr(item, "type", "connection")] += 1
 
     def lines(self) -> list[str]:
-        """Return the summary."""
-        rate = self.messages / self.elapsed_seconds if self.elapsed_seconds else 0.0
-        lines = [f"{self.messages:,} messages in {self.elapsed_seconds:.2f} s ({rate:,.0f} a second)"]
+        """Return the summary; nothing where nothing was begun."""
+        if not self.elapsed_seconds:
+            return []
+        plural = "" if self.messages == 1 else "s"
+        rate = self.messages / self.elapsed_seconds
+        lines = [f"{self.messages:,} message{plural} in {self.elapsed_seconds:.2f} s ({rate:,.0f} a second)"]
         if self._latencies:
             p50, p99 = (duration_text(self._percentile(share)) for share in (0.50, 0.99))
             lines[0] += f", latency p50 {p50}, p99 {p99}"

@@ -29,8 +29,8 @@ from .summary import duration_text, latency_ns
 
 Item = Message | Gap | Undecodable
 
-#: With the values of a candle, the longest, a line has 110 columns.
-_LINE: Final = "{time:<12} {type:<8} {subject:<24} {latency:>8}  {values}"
+#: With two prices and sizes, or a candle, a line has 110 columns.
+_LINE: Final = "{time:<12} {type:<9} {subject:<24} {latency:>7}  {values}"
 HEADER: Final = _LINE.format(time="TIME (UTC)", type="TYPE", subject="SYMBOL", latency="LATENCY", values="VALUES")
 
 _NOTHING: Final = "-"
@@ -118,7 +118,7 @@ class TextLines:
         return f"{_text(candle.period_id):<4} {shown} v{self._size(candle.volume_traded)}"
 
     def _exchange_rate(self, rate: ExchangeRate) -> str:
-        return f"rate {self._price(rate.rate):>13}"
+        return f"rate {self._price(rate.rate):>12}"
 
     def _asset(self, asset: Asset) -> str:
         return _facts(asset.name, self._of("USD", asset.price_usd), _counted(asset.data_symbols_count))
@@ -164,11 +164,11 @@ class TextLines:
 
     def _change(self, side: str, level: Level) -> str:
         if level.size == 0:
-            return f"{side:<4}{self._price(level.price):>10} {'gone':<10}"
+            return f"{side:<4} {self._price(level.price):>10} {'gone':<10}"
         return self._cell(side, level.price, level.size)
 
     def _cell(self, label: str, price: Any, size: Any) -> str:
-        return f"{label:<4}{self._price(price):>10} {_AT} {self._size(size):<8}"
+        return f"{label:<4} {self._price(price):>10} {_AT} {self._size(size):<8}"
 
     def _price(self, value: Any) -> str:
         text = _number(value)
@@ -220,7 +220,7 @@ def _shown_ns(item: Item) -> int | None:
 
 def _type(item: Item) -> str:
     if isinstance(item, Message):
-        return _cut(item.type, 8)
+        return _cut(item.type, 9)
     return "GAP" if isinstance(item, Gap) else "INVALID"
 
 

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coinapi_ws import ConfigurationError, Options, Scope, Subscription, __version__, endpoint_from
+from coinapi_ws.cli.arguments import as_options, parsers
+
+
+@pytest.mark.parametrize("command", ["stream", "demo", "simulate", None])
+def test_help_of_each_command(run, command: str | None) -> None:
+    result = run(*[command] * (command is not None), "--help")
+    assert result.code == 0
+    assert result.out.startswith(f"usage: coinapi-ws {command or '[-h]'}")
+    assert not result.err
+
+
+def test_help_says_what_a_user_cannot_guess(run) -> None:
+    text = run("stream", "--help").out
+    for fact in ("COINAPI_API_KEY", "130 Ctrl-C", "Heartbeats are in raw", "--count does not count them", "book_l3"):
+        assert fact in text
+    assert "130 after Ctrl-C" in run("simulate", "--help").out
+    assert "COINAPI_API_KEY" in run("--help").out
+
+
+def test_version(run) -> None:
+    assert run("--version") == (0, f"coinapi-ws {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("", "required"),
+        ("nonsense", "invalid choice"),
+        ("stream", "TYPE"),
+        ("stream trade --simulate --everything --count 0", "'0' is not a positive whole number"),
+        ("stream trade --simulate --everything --count 1.5", "'1.5' is not a positive whole number"),
+        ("stream trade --simulate --everything --duration -1", "'-1' is not a positive number of seconds"),
+        ("stream trade --simulate --everything --duration inf", "'inf' is not a positive number of seconds"),
+        ("stream trade --recording x --everything --speed fast", "'fast' is not a positive factor"),
+        ("stream trade --simulate --everything --speed 2", "add --recording FILE"),
+        ("stream trade --simulate --recording x", "not allowed with"),
+        ("stream trade --simulate --endpoint geo", "not allowed with"),
+        ("stream trade --sim --everything", "unrecognized arguments: --sim"),
+        ("stream trade --simulate", "no filter means everything, billed by volume; add --symbol ID, or --everything"),
+        ("stream book --simulate", "book needs a filter; add --symbol ID"),
+        ("stream exrate --simulate", "exrate needs an asset filter; add --asset BTC/USD"),
+        ("stream trade --simulate --symbol $", "--symbol has '$' in it"),
+        ("stream trade --simulate --symbol A_ --everything", "--everything and a filter contradict"),
+        ("stream trade --simulate --symbol A_ --period 1MIN", "--period narrow ohlcv alone"),
+        ("stream trade --symbol A_ --endpoint mars", "unknown endpoint; write geo, ncsa"),
+        ("stream trade --symbol A_ --endpoint ws://u:p@h/", "set COINAPI_API_KEY instead"),
+        ("stream trade --symbol A_ --endpoint ws://h/?apikey=1", "set COINAPI_API_KEY instead"),
+        ("stream trade --everything --recording no/such.jsonl", "cannot read no/such.jsonl: No such file"),
+        ("stream trade --everything --simulate --record no/such.jsonl", "cannot write no/such.jsonl: No such file"),
+        ("demo --simulate", "unrecognized arguments"),
+        ("simulate --port 65536", "'65536' is no port"),
+        ("simulate --port x", "'x' is no port"),
+        ("simulate --speed 0", "'0' is not a positive factor"),
+        ("simulate --recording no/such.jsonl", "cannot read no/such.jsonl"),
+    ],
+)
+def test_wrong_usage(run, arguments: str, complaint: str) -> None:
+    code, out, err = run(*arguments.split())
+    assert code == 2
+    assert not out
+    assert err.startswith("usage: coinapi-ws")
+    assert complaint in err
+    assert "Traceback" not in err
+
+
+def test_a_vendor_endpoint_needs_a_key(run) -> None:
+    result = run("stream", "trade", "--symbol", "A_")
+    assert result.code == 2
+    for help_offered in ("COINAPI_API_KEY", "--simulate", "coinapi-ws demo"):
+        assert help_offered in result.err.partition("error:")[2]
+
+
+def test_a_key_that_cannot_be_one_is_not_repeated(run, monkeypatch, canary_key: str) -> None:
+    monkeypatch.setenv("COINAPI_API_KEY", f"{canary_key}\n")
+    result = run("stream", "trade", "--symbol", "A_")
+    assert result.code == 2
+    assert "the API key must be" in result.err
+
+
+def test_a_key_does_not_cross_the_network_in_plaintext(run, monkeypatch, canary_key: str) -> None:
+    monkeypatch.setenv("COINAPI_API_KEY", canary_key)
+    result = run("stream", "trade", "--symbol", "A_", "--endpoint", "ws://example.com/")
+    assert result.code == 2
+    assert "unencrypted; use wss://\n" in result.err
+
+
+def test_an_unsound_recording_is_wrong_usage(run, tmp_path: Path) -> None:
+    path = tmp_path / "unsound.jsonl"
+    path.write_text("nonsense\n")
+    result = run("stream", "trade", "--everything", "--recording", path)
+    assert result.code == 2
+    assert "unsound.jsonl, line 1: not JSON" in result.err
+
+
+def test_options_may_come_before_and_after_the_types() -> None:
+    parser, _ = parsers()
+    for text in ("stream --symbol A_ trade quote", "stream trade quote --symbol A_"):
+        arguments = parser.parse_args(text.split())
+        assert (arguments.types, arguments.symbol) == (["trade", "quote"], ["A_"])
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "subscription"),
+    [
+        ("exrates", lambda: Subscription(["trade"], asset_ids=["BTC"])),
+        ("geo", lambda: Subscription((), asset_ids=["BTC"])),
+        ("geo", lambda: Subscription([], symbol_ids=[])),
+        ("geo", lambda: Subscription(["exrate"])),
+        ("geo", lambda: Subscription(["book"])),
+        ("geo", lambda: Subscription(["trade"])),
+        ("geo", lambda: Subscription(["trade"], period_ids=["1SEC"], exchange_ids=["A"])),
+        ("geo", lambda: Subscription(["trade"], asset_ids=[" "])),
+    ],
+)
+def test_advice_names_options_and_no_python(endpoint: str, subscription) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Scope(subscription()).check_endpoint(endpoint_from(endpoint))
+    advice = as_options(str(caught.value))
+    if "needs data types" not in advice:  # which argparse says before
+        assert not any(python in advice for python in ("Subscription(", "_ids", "=[", "=True"))
+
+
+def test_advice_on_the_key_names_the_environment(canary_key: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Options(endpoint=endpoint_from("geo"))
+    assert "COINAPI_API_KEY" in as_options(str(caught.value))

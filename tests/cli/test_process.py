@@ -1,0 +1,170 @@
+"""The command as a user runs it: processes, pipes, terminals, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from coinapi_ws.simulator import Simulator, VirtualClock
+
+#: What a server sends at once, after which its clock stands still.
+ASSETS = ("stream", "asset", "--everything", "--format", "json")
+ASSET_COUNT = 5
+
+
+def test_demo(start) -> None:
+    code, out, err = start("demo", "--count", "1000", "--format", "json").result()
+    assert code == 0
+    messages = [json.loads(line) for line in out.splitlines()]
+    assert len(messages) == 1000
+    assert len(Counter(message["type"] for message in messages)) >= 6
+    assert len({message["symbol_id"].partition("_")[0] for message in messages if "symbol_id" in message}) >= 3
+    assert "1,000 messages" in err
+    assert "0 gaps, 0 undecodable, 0 surplus" in err
+
+
+def test_demo_says_which_stream_it_is(start, run) -> None:
+    code, out, err = start("demo", "--count", "20").result()
+    assert code == 0
+    assert len(out.splitlines()) == 20
+    command = shlex.split(err.splitlines()[0].partition("the same as: coinapi-ws ")[2])
+    again = run(*command, "--count", "20")
+    assert again.code == 0
+    # The same seed gives the same market; only the times differ.
+    assert [line.split()[1:3] for line in again.lines[:9]] == [line.split()[1:3] for line in out.splitlines()[:9]]
+
+
+def test_output_comes_while_nothing_more_does(start) -> None:
+    with Simulator(clock=VirtualClock()) as server:
+        command = start(*ASSETS, "--endpoint", server.url)
+        lines = [command.line() for _ in range(ASSET_COUNT)]
+        command.interrupt()
+        code, out, err = command.result()
+    assert {json.loads(line)["type"] for line in lines} == {"asset"}
+    assert not out
+    assert code == 130
+    assert "Traceback" not in err
+    assert err.splitlines()[1:] == ["coinapi-ws: asset 5", "coinapi-ws: 0 gaps, 0 undecodable, 0 surplus"]
+
+
+def test_ctrl_c_under_load(start) -> None:
+    command = start("demo", "--format", "json")
+    first = command.line()
+    command.interrupt()
+    code, out, err = command.result()
+    assert code == 130
+    assert "Traceback" not in err
+    total = 1 + len(out.splitlines())
+    assert f"coinapi-ws: {total:,} message" in err
+    assert json.loads(first)
+
+
+def test_a_closed_pipe_is_no_error(start) -> None:
+    command = start("demo", "--format", "raw")
+    assert command.line()
+    assert command.process.stdout is not None
+    command.process.stdout.close()
+    assert command.process.stderr is not None
+    err = command.process.stderr.read()
+    assert command.process.wait(30) == 0
+    # Neither a summary nor a traceback, nor the interpreter's own complaint.
+    assert [line.partition(": ")[2].partition(":")[0] for line in err.splitlines()] == ["the same as"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_one_line(start) -> None:
+    with open("/dev/full", "w") as full:
+        code, _, err = start("demo", "--count", "20", stdout=full.fileno()).result()
+    assert code == 1
+    assert err.splitlines()[-1] == "coinapi-ws: error: No space left on device"
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals of this kind")
+def test_a_terminal_gets_a_header(start) -> None:
+    ours, theirs = os.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        command = start("demo", "--count", "1", stdout=theirs)
+        os.close(theirs)
+        text = b""
+        while text.count(b"\n") < 2:
+            text += terminal.read(4096)
+        assert command.result().code == 0
+    header, line = text.decode().splitlines()
+    assert header.split() == ["TIME", "(UTC)", "TYPE", "SYMBOL", "LATENCY", "VALUES"]
+    assert header.index("SYMBOL") == re.search(r"[A-Z]+_", line).start()  # type: ignore[union-attr]
+
+
+def test_simulate_and_stream(start, canary_key: str, assert_no_canary) -> None:
+    server = start("simulate", "--seed", "3")
+    url, example = server.line().strip(), shlex.split(server.line())
+    assert url.startswith("ws://127.0.0.1:")
+    assert example[:2] == ["coinapi-ws", "stream"]
+    client = start(*example[1:], key=canary_key)
+    assert url in example
+    line = client.line()
+    assert line.split()[1] in {"trade", "quote", "book5"}
+    if Path("/proc/self/cmdline").exists():
+        assert_no_canary(Path(f"/proc/{client.process.pid}/cmdline").read_bytes())
+    server.interrupt()
+    served, seen = server.result(), client.result()
+    assert served == (130, "", "")
+    assert seen.code == 0
+    assert "the server ended the stream: " in seen.err
+    assert_no_canary(seen.out + seen.err + line)
+
+
+def test_simulate_replays_a_recording(start, recording) -> None:
+    frames = [f'{{"symbol_id":"{name}_SPOT_A_B","sequence":1,"type":"quote"}}' for name in ("X", "Y")]
+    server = start("simulate", "--recording", recording(*frames, '{"type":"hearbeat"}'), "--speed", "max")
+    url, example = server.line().strip(), shlex.split(server.line())
+    assert example == ["coinapi-ws", "stream", "quote", "--symbol", "X_", "--symbol", "Y_", "--endpoint", url]
+    client = start(*example[1:], "--format", "json").result()
+    assert client.code == 0
+    assert client.out.splitlines() == frames
+
+
+def test_a_server_that_dies_is_one_line(start) -> None:
+    server = start("simulate")
+    server.line()
+    client = start(*shlex.split(server.line())[1:])
+    assert client.line()
+    server.process.kill()
+    code, _, err = client.result()
+    assert code == 1
+    assert "messages in" in err or "1 message in" in err
+    assert err.splitlines()[-1].startswith("coinapi-ws: error: ")
+    assert "Traceback" not in err
+
+
+def test_exit_codes_of_the_process(start) -> None:
+    wrong = start("stream", "trade")
+    with Simulator(api_keys=["another"]) as server:
+        refused = start(*ASSETS, "--endpoint", server.url).result()
+    assert refused.code == 1
+    assert wrong.result().code == 2
+
+
+def test_a_port_that_is_taken_is_one_line(run) -> None:
+    with Simulator() as server:
+        result = run("simulate", "--port", server.port)
+    assert result.code == 1
+    (line,) = result.err.splitlines()
+    assert line.startswith("coinapi-ws: error: cannot listen: Address already in use")
+    assert line.endswith("; choose another --port")
+
+
+def test_the_entry_point_is_installed() -> None:
+    script = Path(sys.executable).with_name("coinapi-ws")
+    if not script.exists():
+        pytest.skip("the package is not installed with its script")
+    shown = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=30, check=True)
+    assert shown.stdout.startswith("coinapi-ws ")
