@@ -107,7 +107,7 @@ class Session:
         self._connected: Connected | None = None
         self._hello_sent = False
         self._limits: tuple[tuple[str, str], ...] = ()
-        self._last_error: str | None = None
+        self._last_error = ""
         self._verdict: Verdict | None = None  # of the error that stands, where nothing came after it
         self._notified = False
         self._last_bytes: float | None = None
@@ -160,6 +160,9 @@ class Session:
     def lose(self, now: float, detail: str, *, error_type: type[CoinAPIError]) -> None:
         """End the session because its connection could not be had, or broke; ``detail`` names no secret."""
         if self._state is SessionState.CLOSED:
+            return
+        self._websocket.receive_eof()
+        if self._take_unended_rejection(now):
             return
         if self._verdict is not None or self._state is SessionState.CLOSING:
             self._take_close(Closed(ABNORMAL_CLOSURE), now)
@@ -417,8 +420,17 @@ class Session:
             "pong": f"no Pong within {options.ping_timeout} s",
         }
         self._websocket.fail(1001, details[name])
+        if self._take_unended_rejection(now):
+            return
         error_type = ConnectTimeout if name in ("upgrade", "live") else ConnectionClosed
         self._end(now, cause=Cause.NETWORK, initiator="client", detail=details[name], error_type=error_type)
+
+    def _take_unended_rejection(self, now: float) -> bool:
+        """End with the refusal whose status came, where only the end of its body did not (W13)."""
+        rejections = [event for event in self._websocket.events() if isinstance(event, Rejected)]
+        for rejected in rejections:
+            self._take_rejection(rejected, now)
+        return bool(rejections)
 
     def _take_rejection(self, rejected: Rejected, now: float) -> None:
         self._learn_limits(rejected.headers, now)
@@ -494,7 +506,7 @@ class Session:
                 code=code,
                 reason=reason,
                 clean=clean,
-                server_text=server_text or self._last_error,
+                server_text=server_text or self._last_error or None,
                 status=status,
                 retry_after=retry_after,
                 limits=self._limits,

@@ -240,12 +240,13 @@ class WebSocket:
             self._state = WebSocketState.CLOSING
 
     def fail(self, code: int, violation: str) -> None:
-        """End the connection now, with a Close frame where one can still be sent (RFC 6455, 7.1.7)."""
-        if self._state is WebSocketState.CLOSED:
-            return
+        """End the connection now, with a Close frame where one can still be sent (RFC 6455, 7.1.7).
+
+        Where the body of a refusal had not ended, the end is that ``Rejected``.
+        """
         if self._state is WebSocketState.OPEN:
             self._send_close(code, "")
-        self._end(Closed(code, violation=violation))
+        self._give_up(Closed(code, violation=violation))
 
     def _check_open(self, call: str) -> None:
         # wsproto would raise with the whole payload in its text (W1).
