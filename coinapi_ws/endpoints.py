@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -126,7 +126,7 @@ def _read_url(url: str) -> Endpoint | str:
         return "the endpoint URL has a fragment (#), which has no meaning here"
     if port == 0:
         return "the endpoint URL has port 0"
-    checked_host = _checked_host(host or "")
+    checked_host = _checked_host(host or "", in_brackets="[" in parts.netloc)
     if checked_host is None:
         return "the endpoint URL's host is no valid host name or address"
     return Endpoint(
@@ -139,11 +139,11 @@ def _read_url(url: str) -> Endpoint | str:
     )
 
 
-def _checked_host(host: str) -> str | None:
+def _checked_host(host: str, *, in_brackets: bool) -> str | None:
     # wsproto would send whatever its idna codec makes of it, or raise (hazard W10).
-    if ":" in host:
+    if in_brackets:
         try:
-            return str(ip_address(host)) if host.isascii() else None
+            return str(IPv6Address(host)) if host.isascii() else None
         except ValueError:
             return None
     try:

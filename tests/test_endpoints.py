@@ -103,6 +103,8 @@ def test_who_only_looks_like_the_vendor(host: str) -> None:
         "wss://[::1/",
         "wss://[::g]/",
         "wss://[1.2.3.4]/",
+        "wss://[v1.a]/",
+        "wss://[v1.a:b]/",
         "wss://[fe80::1%é]/",
         "wss://::1/",
     ],
