@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 from ..decoding import Decoder
 from ..exceptions import ConfigurationError
-from ..messages import Message
+from ..messages import ExchangeRate, Message
 from ..recording import read_recording
 from ..simulator import Simulator
 from ..subscription import KNOWN_DATA_TYPES
@@ -65,13 +65,15 @@ def _wait_for_ctrl_c(simulator: Simulator) -> NoReturn:
 
 def _example(recording: str | None, url: str) -> list[str]:
     """Return a command that shows what this server has."""
-    types, symbols = ["trade", "quote", "book5"], ["COINBASE_SPOT_BTC_USD$", "KRAKEN_"]
+    types, filters = ["trade", "quote", "book5"], ["--symbol", "COINBASE_SPOT_BTC_USD$", "--symbol", "KRAKEN_"]
     if recording is not None:
         decoder = Decoder()
         frames = [decoder.decode(frame.frame) for frame in islice(read_recording(recording), _LOOK_FRAMES)]
-        messages = [frame for frame in frames if isinstance(frame, Message) and hasattr(frame, "symbol_id")]
-        types = sorted({message.type for message in messages} & set(KNOWN_DATA_TYPES)) or ["trade"]
-        exchanges = sorted({str(message.symbol_id).partition("_")[0] for message in messages})
-        symbols = [f"{exchange}_" for exchange in exchanges]
-    filters = [part for symbol in symbols for part in ("--symbol", symbol)] or ["--everything"]
-    return ["coinapi-ws", "stream", *types, *filters, "--endpoint", url]
+        messages = [frame for frame in frames if isinstance(frame, Message) and frame.type in KNOWN_DATA_TYPES]
+        types = sorted({message.type for message in messages}) or ["trade"]
+        symbols = {symbol for message in messages if (symbol := getattr(message, "symbol_id", None))}
+        exchanges = sorted({f"{symbol.partition('_')[0]}_" for symbol in symbols})
+        assets = sorted({str(rate.asset_id_base) for rate in messages if isinstance(rate, ExchangeRate)})
+        filters = [part for exchange in exchanges for part in ("--symbol", exchange)]
+        filters += [part for asset in assets for part in ("--asset", asset)]
+    return ["coinapi-ws", "stream", *types, *(filters or ["--everything"]), "--endpoint", url]

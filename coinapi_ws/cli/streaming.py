@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..auth import API_KEY_VARIABLE, Secret, api_key_secret
 from ..drivers.blocking import Stream, connect
 from ..endpoints import Endpoint, endpoint_from
-from ..events import Gap, Undecodable
+from ..events import Cause, Gap, Undecodable
 from ..exceptions import (
     AuthenticationError,
     CertificateError,
@@ -84,13 +84,18 @@ def stream(arguments: Namespace) -> int:
     except ConfigurationError:
         raise
     except CoinAPIError as error:
-        advice = next(advice for kind, advice in _ADVICE if isinstance(error, kind))
-        code, problem = _FAILED, f"error: {error}; {advice}"
+        code, problem = _FAILED, f"error: {error}; {_advice(error)}"
     sys.stdout.flush()
     for line in (*tally.lines(), problem):
         if line is not None:
             _note(line)
     return code
+
+
+def _advice(error: CoinAPIError) -> str:
+    if error.disconnected is not None and error.disconnected.cause is Cause.OVERFLOW:
+        return "the output was not taken in time; ask for less, or write it to a file"
+    return next(advice for kind, advice in _ADVICE if isinstance(error, kind))
 
 
 def _check(arguments: Namespace) -> None:
@@ -120,8 +125,7 @@ def _stream(arguments: Namespace, tally: Tally) -> None:
             key,
             *subscriptions,
             endpoint=endpoint,
-            # So that lines show the digits of the wire; json and raw have no use for numbers.
-            numbers="decimal" if arguments.format == "text" else "float",
+            numbers="decimal",  # lines show the digits of the wire, and no number is too large
             wire=WIRE_HELLO if len(subscriptions) == 1 else WIRE_INCREMENTAL,
             keep_raw=True,
             # Raw output and recordings have all that came.
@@ -203,7 +207,7 @@ class _Printer:
         redact: Callable[[str], str],
     ) -> None:
         self.tally = tally
-        self._format = arguments.format
+        self._format: str = arguments.format
         self._record = record
         self._redact = redact
         self._lines = TextLines(all_digits=arguments.decimal, with_latency=arguments.recording is None, redact=redact)
@@ -234,7 +238,7 @@ class _Printer:
     def _is_printed_as_frame(self, item: object) -> bool:
         if self._format == "json":
             return isinstance(item, Message) and not isinstance(item, Heartbeat)
-        return bool(self._format == "raw")
+        return self._format == "raw"
 
 
 def _prepare_stdout(output_format: str) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -89,6 +90,10 @@ def start() -> Iterator[Start]:
                 )
             )
             stack.callback(process.kill)
+            # So that a read from a command that says nothing ends too.
+            watchdog = threading.Timer(PATIENCE_SECONDS, process.kill)
+            watchdog.start()
+            stack.callback(watchdog.cancel)
             return Command(process)
 
         yield popen

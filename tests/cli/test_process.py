@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -13,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from coinapi_ws import cli
+from coinapi_ws.cli import simulating
+from coinapi_ws.cli.simulating import _example
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 #: What a server sends at once, after which its clock stands still.
@@ -56,6 +60,7 @@ def test_output_comes_while_nothing_more_does(start) -> None:
 
 
 def test_ctrl_c_under_load(start) -> None:
+    """F17, F18: at once, with a summary of all that was printed, whatever it interrupts."""
     command = start("demo", "--format", "json")
     first = command.line()
     command.interrupt()
@@ -104,6 +109,7 @@ def test_a_terminal_gets_a_header(start) -> None:
 
 
 def test_simulate_and_stream(start, canary_key: str, assert_no_canary) -> None:
+    """F24 too: the key is neither in the output nor where `ps` looks."""
     server = start("simulate", "--seed", "3")
     url, example = server.line().strip(), shlex.split(server.line())
     assert url.startswith("ws://127.0.0.1:")
@@ -130,6 +136,35 @@ def test_simulate_replays_a_recording(start, recording) -> None:
     client = start(*example[1:], "--format", "json").result()
     assert client.code == 0
     assert client.out.splitlines() == frames
+    server.interrupt()
+    assert server.result() == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    ("frames", "scope"),
+    [
+        (
+            ['{"type":"exrate","asset_id_base":"BTC"}', '{"type":"book","symbol_id":"X_A_B"}'],
+            "book exrate --symbol X_ --asset BTC",
+        ),
+        (['{"type":"asset","asset_id":"BTC"}'], "asset --everything"),
+        (["nonsense", '{"type":"hearbeat"}'], "trade --everything"),
+    ],
+)
+def test_simulate_suggests_what_a_recording_has(recording, frames: list[str], scope: str) -> None:
+    url = "ws://127.0.0.1:1/v1/"
+    assert _example(str(recording(*frames)), url) == ["coinapi-ws", "stream", *scope.split(), "--endpoint", url]
+
+
+def test_a_server_whose_thread_died_does_not_stay_silent(run, monkeypatch) -> None:
+    def fail(simulator: Simulator, timeout: float | None) -> bool:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(Simulator, "_turn", fail)
+    monkeypatch.setattr(simulating, "_LOOK_SECONDS", 0.01)
+    with pytest.raises(RuntimeError, match="died of an exception") as caught:
+        run("simulate")
+    assert isinstance(caught.value.__cause__, LookupError)
 
 
 def test_a_server_that_dies_is_one_line(start) -> None:
@@ -160,6 +195,10 @@ def test_a_port_that_is_taken_is_one_line(run) -> None:
     (line,) = result.err.splitlines()
     assert line.startswith("coinapi-ws: error: cannot listen: Address already in use")
     assert line.endswith("; choose another --port")
+
+
+def test_the_module_can_be_looked_at_without_being_run() -> None:
+    assert importlib.import_module("coinapi_ws.__main__").main is cli.main
 
 
 def test_the_entry_point_is_installed() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from argparse import Namespace
+from contextlib import redirect_stdout
 from decimal import Decimal
 from pathlib import Path
 
@@ -230,6 +231,7 @@ def test_warnings_are_notes(run, recording, tmp_path: Path) -> None:
 def test_a_key_that_the_server_repeats_is_redacted(
     run, monkeypatch, canary_key: str, recording, tmp_path: Path, assert_no_canary
 ) -> None:
+    """F24: not in the output, and not in a recording."""
     monkeypatch.setenv("COINAPI_API_KEY", canary_key)
     path = recording(f'{{"note":"{canary_key}","type":"novelty"}}', f'{{"type":"error","message":"{canary_key}')
     for form in ("text", "json", "raw"):
@@ -261,6 +263,28 @@ def test_every_encoding_of_stdout_will_do(run, monkeypatch, recording, form: str
     sys.stdout.flush()
     assert expected.rstrip() in out.getvalue()
     assert out.getvalue().endswith(b"}\n" if form == "json" else b"\r\n")
+
+
+def test_stdout_need_not_be_a_file(run, recording) -> None:
+    with redirect_stdout(io.StringIO()) as out:
+        assert replay(run, recording(TRADE % 1), "--format", "json").code == 0
+    assert out.getvalue() == f"{TRADE % 1}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("Reached maximum allowed buffered messages for this connection.", "ask for less, or write it to a file"),
+        ("Forbidden - no privileges", "look at your plan"),
+        ("Too many connections", "wait before you try again"),
+        ("Subscribed data type is invalid", "check the types and filters"),
+    ],
+)
+def test_each_refusal_has_its_advice(run, recording, text: str, advice: str) -> None:
+    result = replay(run, recording(TRADE % 1, f'{{"type":"error","message":"{text}"}}'))
+    assert result.code == 1
+    assert advice in result.err.splitlines()[-1]
+    assert text in result.err.splitlines()[-1]
 
 
 def test_silence_beyond_the_deadline_is_an_error_though_it_is_a_timeout(capsys) -> None:
