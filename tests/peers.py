@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Event, Message, Request
 
 from coinapi_ws import Connected, Disconnected, SelectorConnection, Subscription
+from coinapi_ws.drivers.transport import Address
 
 #: Nothing on loopback takes that long; a test that waits for more has failed.
 PATIENCE_SECONDS: Final = 10.0
@@ -62,6 +64,16 @@ def accept(listener: Listener) -> socket.socket:
     accepted.settimeout(PATIENCE_SECONDS)
     listener.accepted.append(accepted)
     return accepted
+
+
+def address_of(listener: socket.socket) -> Address:
+    return Address(listener.family, listener.getsockname())
+
+
+def reset(accepted: socket.socket) -> None:
+    """End TCP as a crashed host does."""
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    accepted.close()
 
 
 def url_of(listener: socket.socket, scheme: str = "ws") -> str:

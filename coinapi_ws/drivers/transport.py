@@ -235,13 +235,11 @@ class Transport:
     def _shake_hands(self) -> bool:
         assert self._tls is not None
         try:
-            done = self._tls.handshake()
-            if not done:
-                ciphertext = self._read_socket()
-                if self.eof:
-                    raise ConnectFailed(ConnectError, f"{self._host} closed during the TLS handshake")
-                self._tls.receive_data(ciphertext)
-                done = self._tls.handshake()
+            self._tls.receive_data(self._read_socket())
+            if self.eof:
+                reason = self.broken or "the server closed the connection"
+                raise ConnectFailed(ConnectError, f"the TLS handshake with {self._host} failed: {reason}")
+            self.established = self._tls.handshake()
         except ssl.SSLCertVerificationError as error:
             raise ConnectFailed(
                 CertificateError, f"the certificate of {self._host} is not valid: {error.verify_message}"
@@ -253,8 +251,7 @@ class Transport:
         finally:
             self._output += self._tls.data_to_send()  # an alert, where it failed
             self.flush()
-        self.established = done
-        return done
+        return self.established
 
     def _read_socket(self) -> bytes:
         if self._socket is None or self.eof:

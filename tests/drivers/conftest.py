@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import trustme
-from peers import TRADES, FakeClock, Listener, listening
+from peers import TRADES, FakeClock, Listener, address_of, listening
 
 from coinapi_ws import Options, Scope, Secret, SelectorConnection, endpoint_from
 from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.transport import Address
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +73,25 @@ def make(options: Callable[..., Options], clock: FakeClock) -> Iterator[Callable
 def listener() -> Iterator[Listener]:
     with listening() as listener:
         yield listener
+
+
+@pytest.fixture
+def silent() -> Iterator[Address]:
+    """An address that never answers: its queue of connections is full, so the kernel drops what knocks."""
+    with listening(backlog=0) as full:
+        callers = []
+        try:
+            while True:
+                caller = socket.socket()
+                callers.append(caller)
+                caller.setblocking(False)
+                assert caller.connect_ex(full.getsockname()) in (0, errno.EINPROGRESS)
+                try:
+                    caller.getpeername()
+                except OSError:
+                    break
+                assert len(callers) < 10, "the queue is never full"
+            yield address_of(full)
+        finally:
+            for caller in callers:
+                caller.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from coinapi_ws import (
     UsageError,
     connect,
 )
+from coinapi_ws.drivers.selector import SharedPacer
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 TRADE = '{"sequence":%d,"symbol_id":"COINBASE_SPOT_BTC_USD","price":1.5,"type":"trade"}'
@@ -308,6 +311,42 @@ def test_fifty_connections_leave_no_descriptor(canary_key: str, virtual: Virtual
                 pass
         simulator.settle()
         assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_scope_that_the_socket_does_not_take_at_once_f23(canary_key: str) -> None:
+    """F23: what is left of a large hello is sent while the stream waits."""
+    many = Subscription(["trade"], symbol_ids=[f"COINBASE_SPOT_{n:06}_USD$" for n in range(200_000)])
+    go_on = threading.Event()
+    heard = []
+
+    def slow(server: ServerSide) -> None:
+        server.upgrade()
+        assert go_on.wait(10)
+        parts = [server.event()]
+        while not parts[-1].message_finished:  # type: ignore[attr-defined]
+            parts.append(server.event())
+        heard.append(json.loads("".join(part.data for part in parts)))  # type: ignore[attr-defined]
+        talking_on(server)
+
+    def talking_on(server: ServerSide) -> None:
+        server.text(TRADE % 1)
+        server.close()
+        server.until_closed()
+
+    with serving(slow) as url, connect(canary_key, many, endpoint=url) as stream:
+        go_on.set()
+        assert isinstance(next(stream), Trade)
+        assert list(stream) == []
+    assert heard[0]["subscribe_filter_symbol_id"] == list(many.symbol_ids)
+
+
+def test_upgrades_wait_for_the_pacer(canary_key: str, virtual: VirtualClock) -> None:
+    with Simulator(clock=virtual) as simulator:
+        pacer = SharedPacer()
+        allowed = time.monotonic() + 0.05
+        pacer.observe(f"127.0.0.1:{simulator.port}", [("x-wsrequestsperiplimit-retryafterms", "50")], time.monotonic())
+        with connect(canary_key, TRADES, endpoint=simulator.url, pacer=pacer):
+            assert time.monotonic() >= allowed
 
 
 # Ctrl-C in the middle of the connection's work, at a place that a signal would have to be lucky to hit

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from peers import QUOTES, TRADES, FakeClock, Listener, asking, drive, ending, up, url_of
+from peers import QUOTES, TRADES, FakeClock, Listener, asking, drive, ending, reset, turn, up, url_of
 from wsproto.events import Request
 
 from coinapi_ws import (
@@ -286,14 +286,36 @@ def test_nobody_answers_the_upgrade(make: Make, listener: Listener, clock: FakeC
     assert connection.fileno() == -1
 
 
-def test_nobody_answers_at_all(make: Make, clock: FakeClock) -> None:
-    # The documentation's network, never routed; a kernel that refuses at once has ended it then.
-    connection = make("wss://nowhere.example/", resolve=lambda h, p: [Address(socket.AF_INET, ("192.0.2.1", 9))])
-    items = connection.start()
+def test_an_address_that_never_answers_f19(make: Make, listener: Listener, silent: Address, clock: FakeClock) -> None:
+    connection = make(
+        "wss://nowhere.example/", resolve=lambda host, port: [silent, Address(socket.AF_INET, listener.getsockname())]
+    )
+    assert connection.start() == []
+    generation = connection.fd_generation
+    assert connection.want_write()
+    assert not connection.want_read()
+    assert connection.handle_read() == connection.handle_write() == connection.handle_timeout() == []
+    assert connection.next_timeout() == 1005.0
+    clock.now = 1005.0
+    assert connection.handle_timeout() == []
+    assert connection.fd_generation == generation + 1
+    while not connection.want_read():
+        assert turn(connection) == []
     clock.now = 1010.0
-    items += connection.handle_timeout()
-    assert issubclass(ending(items).error_type or Exception, ConnectError)
+    end = ending(connection.handle_timeout())
+    assert end.error_type is ConnectTimeout
+    assert end.stage == "connect"
+    assert end.detail.startswith("no connection to nowhere.example in time (127.0.0.1:")
     assert connection.fileno() == -1
+
+
+def test_without_a_time_to_open_nothing_is_due(make: Make, silent: Address, clock: FakeClock) -> None:
+    connection = make("wss://nowhere.example/", resolve=lambda host, port: [silent], open_timeout=None)
+    connection.start()
+    assert connection.next_timeout() is None
+    clock.now += 1e9
+    assert connection.handle_timeout() == []
+    assert connection.close() == [connection.disconnected]
 
 
 def test_a_refused_connection(make: Make) -> None:
@@ -323,8 +345,7 @@ def test_a_reset(make: Make, listener: Listener, is_up: bool) -> None:
     else:
         items = connection.start()
         accepted = asking(connection, listener, items).socket
-    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-    accepted.close()
+    reset(accepted)
     end = ending(drive(connection, Disconnected, items))
     assert end.detail == "the connection broke: Connection reset by peer"
     assert end.error_type is (ConnectionClosed if is_up else ConnectError)

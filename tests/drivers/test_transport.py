@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import selectors
 import socket
-import struct
 from collections.abc import Callable, Iterator
 
 import pytest
-from peers import PATIENCE_SECONDS, Listener, accept, listening
+from peers import PATIENCE_SECONDS, Listener, accept, address_of, listening, reset
 
 from coinapi_ws import ConnectError, ConnectTimeout
 from coinapi_ws.drivers.transport import Address, ConnectFailed, Transport
 
 NOW = 100.0
-
-
-def address_of(listener: Listener) -> Address:
-    return Address(listener.family, listener.getsockname())
 
 
 def ready(transport: Transport) -> None:
@@ -46,39 +40,12 @@ def received(transport: Transport, until: Callable[[bytes], bool] = lambda _: Fa
     return whole
 
 
-def reset(accepted: socket.socket) -> None:
-    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    accepted.close()
-
-
 @pytest.fixture
 def refusing() -> Iterator[Address]:
     """An address where nobody listens; the port is taken, so that nobody else will."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield address_of(bound)
-
-
-@pytest.fixture
-def silent() -> Iterator[Address]:
-    """An address that never answers: its queue of connections is full, so the kernel drops what knocks."""
-    with listening(backlog=0) as full:
-        callers = []
-        try:
-            while True:
-                caller = socket.socket()
-                callers.append(caller)
-                caller.setblocking(False)
-                assert caller.connect_ex(full.getsockname()) in (0, errno.EINPROGRESS)
-                try:
-                    caller.getpeername()
-                except OSError:
-                    break
-                assert len(callers) < 10, "the queue is never full"
-            yield address_of(full)
-        finally:
-            for caller in callers:
-                caller.close()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 import certifi
 import pytest
 import trustme
-from peers import PATIENCE_SECONDS, accept, listening
+from peers import PATIENCE_SECONDS, accept, listening, reset
 
 from coinapi_ws import CertificateError, ConnectError, ConnectTimeout
 from coinapi_ws.drivers.selector import default_ssl_context
@@ -278,11 +278,19 @@ def test_a_peer_that_does_not_speak_tls(client_context: ssl.SSLContext) -> None:
     assert failed.detail.startswith("the TLS handshake with localhost failed: ")
 
 
-def test_an_end_in_the_handshake(client_context: ssl.SSLContext) -> None:
-    with behind(lambda server: server.recv(65536), client_context) as transport:
+@pytest.mark.parametrize(
+    ("is_reset", "reason"), [(False, "the server closed the connection"), (True, "Connection reset by peer")]
+)
+def test_an_end_in_the_handshake(client_context: ssl.SSLContext, is_reset: bool, reason: str) -> None:
+    def end(server: socket.socket) -> None:
+        server.recv(65536)
+        if is_reset:
+            reset(server)
+
+    with behind(end, client_context) as transport:
         failed = failure(transport)
     assert failed.error_type is ConnectError
-    assert failed.detail == "localhost closed during the TLS handshake"
+    assert failed.detail == f"the TLS handshake with localhost failed: {reason}"
 
 
 def test_silence_in_the_handshake_ends_with_the_deadline_and_turns_no_hot_loop(client_context: ssl.SSLContext) -> None:
