@@ -94,6 +94,7 @@ class Backoff:
         self._reset_after = reset_after
         self._slow_minimum = slow_minimum
         self._live_since: float | None = None
+        self._ceiling = min(initial, maximum)
         self.attempts = 0
 
     def live(self, now: float) -> None:
@@ -107,9 +108,11 @@ class Backoff:
         """
         if self._live_since is not None and now - self._live_since >= self._reset_after:
             self.attempts = 0
+            self._ceiling = min(self._initial, self._maximum)
         self._live_since = None
-        # The exponent is bounded so that a thousandth attempt does not overflow.
-        ceiling = min(self._maximum, self._initial * self._factor ** min(self.attempts, 64))
+        ceiling = self._ceiling
+        # Step by step: a power would overflow by the thousandth attempt.
+        self._ceiling = min(ceiling * self._factor, self._maximum)
         self.attempts += 1
         least = max(retry_after or 0.0, self._slow_minimum if code in SLOW_CODES else 0.0)
         return least + random * ceiling

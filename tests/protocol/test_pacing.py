@@ -1,0 +1,179 @@
+"""Budgets: never more than the limit in any window, and what headers may say."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coinapi_ws.protocol.pacing import (
+    DEFAULT_LIMIT,
+    DEFAULT_WINDOW_SECONDS,
+    HELLO,
+    UPGRADE,
+    Pacer,
+    retry_after_seconds,
+)
+
+HOST = "example.test"
+PREFIXES = {UPGRADE: "x-wsrequestsperiplimit", HELLO: "x-wshelloperiplimit"}
+
+
+def allowed(pacer: Pacer, now: float, kind: str = HELLO, *, host: str = HOST, is_vendor: bool = False) -> float:
+    return pacer.next_allowed(host, kind, now, is_vendor=is_vendor)
+
+
+def record(pacer: Pacer, now: float, kind: str = HELLO, *, is_vendor: bool = False) -> None:
+    pacer.record(HOST, kind, now, is_vendor=is_vendor)
+
+
+def headers(kind: str = HELLO, **values: object) -> list[tuple[str, str]]:
+    return [(f"{PREFIXES[kind]}-{name}", str(value)) for name, value in values.items()]
+
+
+@pytest.mark.parametrize("kind", [UPGRADE, HELLO])
+def test_the_vendors_numbers_are_the_default_for_its_hosts(kind: str) -> None:
+    pacer = Pacer()
+    for number in range(DEFAULT_LIMIT):
+        assert allowed(pacer, number * 0.1, kind, is_vendor=True) == number * 0.1
+        record(pacer, number * 0.1, kind, is_vendor=True)
+    assert allowed(pacer, 1.0, kind, is_vendor=True) == DEFAULT_WINDOW_SECONDS
+    assert allowed(pacer, DEFAULT_WINDOW_SECONDS, kind, is_vendor=True) == DEFAULT_WINDOW_SECONDS
+
+
+def test_other_hosts_are_not_limited() -> None:
+    pacer = Pacer()
+    for _ in range(1000):
+        record(pacer, 1.0)
+    assert allowed(pacer, 1.0) == 1.0
+
+
+def test_budgets_are_apart_by_host_and_kind() -> None:
+    pacer = Pacer()
+    pacer.observe(HOST, headers(UPGRADE, retryafterms=5000), 0.0)
+    assert allowed(pacer, 0.0, UPGRADE) == 5.0
+    assert allowed(pacer, 0.0, HELLO) == 0.0
+    assert allowed(pacer, 0.0, UPGRADE, host="other.test") == 0.0
+
+
+@settings(max_examples=60)
+@given(
+    limit=st.integers(1, 5),
+    window_ms=st.integers(1, 20_000),
+    steps=st.lists(st.one_of(st.floats(0, 30), st.just(0.0)), min_size=1, max_size=60),
+)
+def test_no_window_ever_holds_more_than_the_limit(limit: int, window_ms: int, steps: list[float]) -> None:
+    pacer = Pacer()
+    pacer.observe(HOST, headers(limit=limit, windowsizems=window_ms), 0.0)
+    now, sent = 0.0, []
+    for step in steps:
+        now += step
+        at = allowed(pacer, now)
+        assert at >= now
+        if at > now and step < 10:
+            continue  # not sent at all
+        now = at
+        assert allowed(pacer, now) == now, "what was promised holds"
+        record(pacer, now)
+        sent.append(now)
+    window = window_ms / 1000
+    for first, beyond in zip(sent, sent[limit:], strict=False):
+        assert beyond >= first + window
+
+
+@settings(max_examples=30)
+@given(limit=st.integers(1, 5), sends=st.integers(1, 40))
+def test_no_one_waits_longer_than_needed(limit: int, sends: int) -> None:
+    pacer = Pacer()
+    pacer.observe(HOST, headers(limit=limit, windowsizems=1000), 0.0)
+    now = 0.0
+    for _ in range(sends):
+        now = allowed(pacer, now)
+        record(pacer, now)
+    assert now == (sends - 1) // limit
+
+
+def test_headers_replace_the_defaults() -> None:
+    pacer = Pacer()
+    record(pacer, 0.0, is_vendor=True)
+    pacer.observe(HOST, headers(limit=2, windowsizems=500), 0.0)
+    record(pacer, 0.1, is_vendor=True)
+    assert allowed(pacer, 0.1, is_vendor=True) == 0.5
+
+
+def test_a_limit_without_a_window_keeps_the_window() -> None:
+    pacer = Pacer()
+    pacer.observe(HOST, headers(limit=1), 0.0)
+    record(pacer, 0.0)
+    assert allowed(pacer, 1.0) == DEFAULT_WINDOW_SECONDS
+
+
+def test_nothing_remaining_blocks_for_a_window() -> None:
+    pacer = Pacer()
+    pacer.observe(HOST, headers(limit=10, windowsizems=4000, remaining=0), 100.0)
+    assert allowed(pacer, 100.0) == 104.0
+    assert allowed(pacer, 105.0) == 105.0
+
+
+def test_something_remaining_does_not_block() -> None:
+    pacer = Pacer()
+    pacer.observe(HOST, headers(limit=10, remaining=1), 100.0)
+    assert allowed(pacer, 100.0) == 100.0
+
+
+def test_retry_after_goes_before_remaining_and_the_later_one_counts() -> None:
+    pacer = Pacer()
+    pacer.observe(HOST, headers(limit=10, windowsizems=60_000, remaining=0, retryafterms=3000), 100.0)
+    assert allowed(pacer, 100.0) == 103.0
+    pacer.observe(HOST, headers(retryafterms=500), 100.0)
+    assert allowed(pacer, 100.0) == 103.0
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    ["", "-1", "+1", "1.5", "1e3", "ten", "\u0663", "\u00b2", " 1", "0", "9" * 10, "9" * 5000, "3600001000", "nan"],
+)
+def test_headers_that_are_nonsense_are_ignored(garbage: str) -> None:
+    for name in ("limit", "windowsizems", "remaining", "retryafterms"):
+        if (name, garbage) == ("remaining", "0"):
+            continue  # has a meaning
+        pacer = Pacer()
+        sane = {"limit": 1, "windowsizems": 2000}
+        pacer.observe(HOST, headers(**sane), 0.0)
+        pacer.observe(HOST, headers(**{name: garbage}), 0.0)
+        record(pacer, 0.0)
+        assert allowed(pacer, 0.0) == 2.0
+
+
+@pytest.mark.parametrize("remaining", [[], [("x-wshelloperiplimit-remaining", "0")], [("x-other-limit", "1")]])
+def test_without_a_limit_nothing_is_learned(remaining: list[tuple[str, str]]) -> None:
+    pacer = Pacer()
+    pacer.observe(HOST, remaining, 0.0)
+    record(pacer, 0.0)
+    assert allowed(pacer, 0.0) == 0.0
+
+
+def test_memory_is_bounded_by_the_window() -> None:
+    pacer = Pacer()
+    for number in range(10_000):
+        record(pacer, float(number), is_vendor=True)
+    [budget] = pacer._budgets.values()
+    assert len(budget.taken) <= DEFAULT_WINDOW_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("response", "seconds"),
+    [
+        ([], None),
+        ([("retry-after", "7")], 7.0),
+        ([("retry-after", "0")], 0.0),
+        ([("retry-after", "3601")], None),
+        ([("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")], None),
+        ([("x-wsrequestsperiplimit-retryafterms", "1500")], 1.5),
+        ([("x-wshelloperiplimit-retryafterms", "1500"), ("retry-after", "1")], 1.5),
+        ([("x-wshelloperiplimit-retryafterms", "soon"), ("retry-after", "1")], 1.0),
+        ([("x-retry-after", "7")], None),
+    ],
+)
+def test_the_longest_wait_that_the_headers_ask_for(response: list[tuple[str, str]], seconds: float | None) -> None:
+    assert retry_after_seconds(response) == seconds
