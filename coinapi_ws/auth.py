@@ -37,9 +37,9 @@ class Secret:
         self._value = value
         encoded = value.encode("utf-8", "surrogatepass")  # the environment may hold what is no UTF-8
         basic = b64encode(b"coinapi:" + encoded).decode()
-        # Each form that the key takes on the wire, the longest first.
+        # Each form that the key takes on the wire.
         forms = {value, quote(encoded, safe=""), basic} if len(value) >= _SHORTEST_REDACTED else ()
-        self._forms = tuple(sorted(forms, key=len, reverse=True))
+        self._forms = tuple(forms)
 
     def reveal(self) -> str:
         """Return the plain value; keep it out of local variables of code that may raise."""
