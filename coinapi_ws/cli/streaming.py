@@ -44,7 +44,7 @@ DEMO: Final = (
     *("--asset", "BTC", "--asset", "ETH/USD", "--period", "1SEC", "--simulate"),
 )
 
-#: Once nothing has come for so long, what was written is flushed; while data comes, so often.
+#: So often what was written is flushed, also while nothing comes.
 _FLUSH_SECONDS: Final = 0.1
 #: The server's answer to our Close is worth no longer wait to somebody at a terminal.
 _CLOSE_SECONDS: Final = 1.0
@@ -185,7 +185,7 @@ def _print_all(opened: Stream, printer: _Printer, arguments: Namespace) -> None:
             except CoinAPIError:
                 raise  # of which ConnectTimeout is a TimeoutError too
             except TimeoutError:
-                out.flush()
+                pass
             now = time.monotonic()
             if now - flushed > _FLUSH_SECONDS:
                 flushed = now

@@ -62,8 +62,11 @@ class Command:
         self.process.send_signal(signal.SIGINT)
 
     def result(self) -> Result:
-        out, err = self.process.communicate(timeout=PATIENCE_SECONDS)
-        return Result(self.process.returncode, out, err)
+        # Not communicate(), which would miss what line() has read ahead.
+        out = "" if self.process.stdout is None else self.process.stdout.read()
+        assert self.process.stderr is not None
+        err = self.process.stderr.read()
+        return Result(self.process.wait(PATIENCE_SECONDS), out, err)
 
 
 Start = Callable[..., Command]
@@ -77,6 +80,7 @@ def start() -> Iterator[Start]:
         def popen(*arguments: object, key: str | None = None, stdout: int = subprocess.PIPE) -> Command:
             environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
             environment.pop("COINAPI_API_KEY", None)
+            environment.pop("PYTHONUNBUFFERED", None)  # or it would not matter when the command flushes
             if key is not None:
                 environment["COINAPI_API_KEY"] = key
             process = stack.enter_context(

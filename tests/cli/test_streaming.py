@@ -103,9 +103,9 @@ def test_recorded_market_comes_out_as_it_went_in(run, shared: Path) -> None:
 def test_what_was_recorded_is_replayed(run, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     scope = ("stream", "symbol", "book", "--symbol", "COINBASE_", "--format", "raw")
-    live = run(*scope, "--simulate", "--count", "20", "--record", path)
+    live = run(*scope, "--simulate", "--count", "10", "--record", path)
     again = run(*scope, "--recording", path)
-    assert len(live.lines) == 20
+    assert len(live.lines) == 10
     assert again.lines == live.lines
     assert [frame for _, frame in read_recording(path)] == live.lines
     assert run(*scope, "--simulate", "--record", path).code == 2  # a recording cannot be made again
