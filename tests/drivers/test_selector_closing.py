@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Callable
 
@@ -207,6 +208,8 @@ def deaf(listener: Listener) -> Listener:
 
 def flood(connection: SelectorConnection, server: ServerSide) -> int:
     """Send Pings and read nothing, until the connection does not read either; return how many were sent."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     ping = server.websocket.send(Ping(payload=b"p" * 125))
     batch, count, rest = ping * 500, 0, b""
     server.socket.setblocking(False)

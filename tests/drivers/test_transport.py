@@ -31,13 +31,13 @@ def connected(transport: Transport, now: float = NOW) -> Transport:
     return transport
 
 
-def received(transport: Transport, until: Callable[[bytes], bool] = lambda _: False) -> bytes:
+def received(transport: Transport, until: Callable[[bytearray], bool] = lambda _: False) -> bytes:
     """What comes until the end, or until the function of it is true."""
-    whole = b""
+    whole = bytearray()
     while not transport.eof and not until(whole):
         ready(transport)
         whole += transport.receive()
-    return whole
+    return bytes(whole)
 
 
 @pytest.fixture

@@ -71,12 +71,12 @@ def connected(transport: Transport) -> Transport:
     return transport
 
 
-def received(transport: Transport, until: Callable[[bytes], bool] = lambda _: False) -> bytes:
-    whole = b""
+def received(transport: Transport, until: Callable[[bytearray], bool] = lambda _: False) -> bytes:
+    whole = bytearray()
     while not transport.eof and not until(whole):
         ready(transport)
         whole += transport.receive()
-    return whole
+    return bytes(whole)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -91,7 +91,7 @@ def test_large_payloads_both_ways_f22_f23(
     def echo(server: socket.socket) -> None:
         with server_context.wrap_socket(server, server_side=True) as wrapped:
             assert go_on.wait(PATIENCE_SECONDS)
-            whole = b""
+            whole = bytearray()
             while len(whole) < len(payload):
                 whole += wrapped.recv(1 << 20)
             wrapped.sendall(hashlib.sha256(whole).digest())
