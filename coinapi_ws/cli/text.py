@@ -37,7 +37,7 @@ _NOTHING: Final = "-"
 _LONGEST_VALUES: Final = 53
 _LONGEST_PRICE: Final = 12
 _PRICE_DIGITS: Final = 10
-_SIZE_DIGITS: Final = 4
+_SIZE_DIGITS: Final = 3
 #: Sizes from here on are shortened to whole numbers.
 _WHOLE_SIZES: Final = 1000
 #: Beyond this, and as far below 1, a number keeps its exponent: written out, 1E+999999 would fill the screen.
@@ -160,7 +160,7 @@ class TextLines:
 
     def _snapshot(self, book: Book | BookL3) -> str:
         (bid, _), (ask, _) = _best(book)
-        return f"snapshot {len(book.bids)} bids to {self._price(bid)}, {len(book.asks)} asks from {self._price(ask)}"
+        return f"snapshot {len(book.bids)} bids ≤ {self._price(bid)}, {len(book.asks)} asks ≥ {self._price(ask)}"
 
     def _change(self, side: str, level: Level) -> str:
         if level.size == 0:

@@ -29,22 +29,22 @@ LEVELS = '"asks":[{"price":101.5,"size":2},{"price":101.10,"size":0.123456}],"bi
 
 # From a frame to its values; the other columns are those of COLUMNS.
 VALUES = {
-    '"type":"trade","price":84523.60,"size":0.00310908,"taker_side":"BUY"': "BUY    84523.60 × 0.003109",
+    '"type":"trade","price":84523.60,"size":0.00310908,"taker_side":"BUY"': "BUY    84523.60 × 0.00311",
     '"type":"trade"': "-             - × -",
     '"type":"quote","ask_price":101.5,"ask_size":3252,"bid_price":760,"bid_size":0': (
         "bid         760 × 0        ask       101.5 × 3252"
     ),
     '"type":"quote","ask_price":101.5,"ask_size":1,"bid_price":null': "bid           - × -        ask       101.5 × 1",
-    f'"type":"book5",{LEVELS}': "bid          99 × 12346    ask      101.10 × 0.1235",
-    f'"type":"book20",{LEVELS}': "bid          99 × 12346    ask      101.10 × 0.1235",
+    f'"type":"book5",{LEVELS}': "bid          99 × 12346    ask      101.10 × 0.123",
+    f'"type":"book20",{LEVELS}': "bid          99 × 12346    ask      101.10 × 0.123",
     '"type":"book50","asks":[],"bids":null': "bid           - × -        ask           - × -",
-    f'"type":"book","is_snapshot":true,{LEVELS}': "snapshot 1 bids to 99, 2 asks from 101.10",
+    f'"type":"book","is_snapshot":true,{LEVELS}': "snapshot 1 bids ≤ 99, 2 asks ≥ 101.10",
     f'"type":"book","is_snapshot":false,{LEVELS}': "bid          99 × 12346    and 2 more levels",
     '"type":"book","is_snapshot":false,"asks":[{"price":3,"size":0}],"bids":[{"price":2,"size":5}]': (
         "bid           2 × 5        ask           3 gone"
     ),
     '"type":"book","is_snapshot":false': "no change",
-    '"type":"book_l3","is_snapshot":true,"asks":[{"id":"a","price":3,"size":1}]': "snapshot 0 bids to -, 1 asks from 3",
+    '"type":"book_l3","is_snapshot":true,"asks":[{"id":"a","price":3,"size":1}]': "snapshot 0 bids ≤ -, 1 asks ≥ 3",
     '"type":"book_l3","is_snapshot":false,"bids":[{"id":"0123456789","price":3,"size":1,"update_type":"SUBTRACT"}]': (
         "bid           3 × 1        SUBTRACT 01234567"
     ),
@@ -148,14 +148,14 @@ def test_events_have_lines(event: Gap | Undecodable, line: str) -> None:
 @pytest.mark.parametrize(
     ("number", "price", "size"),
     [
-        ("0.00001294", "0.00001294", "0.00001294"),
+        ("0.00001294", "0.00001294", "0.0000129"),
         ("1E-8", "0.00000001", "0.00000001"),
         ("1e-30", "1E-30", "1E-30"),
         ("770.000000000", "770.0000000", "770"),
         ("1234.5678", "1234.5678", "1235"),
         ("1E+5", "100000", "100000"),
         ("1e999999", "1E+999999", "1E+999999"),
-        ("-37.63", "-37.63", "-37.63"),
+        ("-37.63", "-37.63", "-37.6"),
         ("0", "0", "0"),
     ],
 )
