@@ -239,6 +239,12 @@ def test_a_peer_that_pings_and_never_reads_fills_no_memory_t12(make: Make, deaf:
     assert HIGH_WATER_BYTES <= transport.unsent_bytes < 3 * HIGH_WATER_BYTES
     assert connection.want_write()
     assert connection.fileno() != -1
+    # Nor by a loop that goes on to read although it is not asked to.
+    before, heard = transport.unsent_bytes, connection.stats().bytes
+    for _ in range(10):
+        assert connection.handle_read() == []
+    assert connection.stats().bytes > heard
+    assert transport.unsent_bytes <= before
     # It begins to read, and all goes on.
     server.socket.setblocking(False)
     pongs = 0
