@@ -356,13 +356,9 @@ class Session:
         self._items.append(Live(received_ns=received_ns))
 
     def _take_pong(self, payload: bytes) -> None:
-        if payload not in self._pings:
-            return
-        # A Pong answers the Pings before it as well (RFC 6455, 5.5.3).
-        for ping in list(self._pings):
-            del self._pings[ping]
-            if ping == payload:
-                break
+        while payload in self._pings:
+            # A Pong answers the Pings before it as well (RFC 6455, 5.5.3).
+            del self._pings[next(iter(self._pings))]
         self._watch_pongs()
 
     def _watch_pongs(self) -> None:

@@ -300,7 +300,8 @@ class WebSocket:
             # An interim response says nothing yet, though wsproto calls it a rejection (W12).
             if event.status_code >= 200:
                 self._rejection = (event.status_code, _as_text(event.headers))
-        elif isinstance(event, wsproto.events.RejectData):
+        else:
+            assert isinstance(event, wsproto.events.RejectData)  # there are no other events
             self._reject_body = (self._reject_body + bytes(event.data))[:MAX_REJECT_BODY_BYTES]
             if event.body_finished or len(self._reject_body) == MAX_REJECT_BODY_BYTES:
                 self._reject()

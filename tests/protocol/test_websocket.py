@@ -406,6 +406,12 @@ def test_w8_a_message_above_the_limit(opcode: int, fragments: bool) -> None:
     failed(websocket, 1009)
 
 
+def test_w5_what_follows_a_message_above_the_limit_is_not_heard() -> None:
+    websocket = open_websocket(max_message_bytes=10)
+    websocket.receive_data(text("x" * 11) + frame(PING, b"p") + text("after") + close())
+    failed(websocket, 1009)
+
+
 def test_w8_the_limit_counts_bytes_and_not_characters() -> None:
     websocket = open_websocket(max_message_bytes=1000)
     websocket.receive_data(text("€" * 333))
