@@ -44,9 +44,7 @@ class ServerConnection:
     messages that arrived.
     """
 
-    def __init__(
-        self, statistics: Statistics, *, now_ns: int, ping_interval_ns: int, pong_timeout_ns: int
-    ) -> None:
+    def __init__(self, statistics: Statistics, *, now_ns: int, ping_interval_ns: int, pong_timeout_ns: int) -> None:
         #: Hashes of the API keys that came with the upgrade request.
         self.keys: list[bytes] = []
         self.queued_bytes = 0
@@ -188,9 +186,7 @@ class ServerConnection:
 
     def _reject(self, event: RejectConnection) -> None:
         headers = b"".join(name + b": " + value + b"\r\n" for name, value in event.headers)
-        self.send(
-            b"HTTP/1.1 %d \r\n%scontent-length: 0\r\nconnection: close\r\n\r\n" % (event.status_code, headers)
-        )
+        self.send(b"HTTP/1.1 %d \r\n%scontent-length: 0\r\nconnection: close\r\n\r\n" % (event.status_code, headers))
         self._finished = True
 
     def _receive_frames(self, received: bytes, now_ns: int) -> list[str]:

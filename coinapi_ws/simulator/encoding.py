@@ -54,9 +54,7 @@ def book_snapshot_body(venue: Venue, now_ns: int) -> str:
     return f'{_times(venue, now_ns)},"is_snapshot":true{levels}'
 
 
-def book_delta_body(
-    venue: Venue, now_ns: int, asks: list[tuple[int, int]], bids: list[tuple[int, int]]
-) -> str:
+def book_delta_body(venue: Venue, now_ns: int, asks: list[tuple[int, int]], bids: list[tuple[int, int]]) -> str:
     """Return the body of the changed levels."""
     return f'{_times(venue, now_ns)},"is_snapshot":false{_levels(venue.instrument, asks, bids)}'
 
@@ -146,8 +144,7 @@ def symbol_body(venue: Venue, start_ns: int, now_ns: int) -> str:
 def _periods(start_ns: int, now_ns: int) -> str:
     start, end = time_text(start_ns), time_text(now_ns)
     ranges = "".join(
-        f',"data_{kind}_start":"{start}","data_{kind}_end":"{end}"'
-        for kind in ("quote", "orderbook", "trade")
+        f',"data_{kind}_start":"{start}","data_{kind}_end":"{end}"' for kind in ("quote", "orderbook", "trade")
     )
     return f',"data_start":"{start[:10]}","data_end":"{end[:10]}"{ranges}'
 
@@ -160,9 +157,7 @@ def _times(venue: Venue, now_ns: int) -> str:
 
 def _levels(instrument: Instrument, asks: list[tuple[int, int]], bids: list[tuple[int, int]]) -> str:
     def entries(levels: list[tuple[int, int]]) -> str:
-        return ",".join(
-            f'{{"price":{_price(instrument, p)},"size":{_size(instrument, s)}}}' for p, s in levels
-        )
+        return ",".join(f'{{"price":{_price(instrument, p)},"size":{_size(instrument, s)}}}' for p, s in levels)
 
     return f',"asks":[{entries(asks)}],"bids":[{entries(bids)}]'
 

@@ -43,9 +43,7 @@ class Instrument:
     @property
     def symbol_id(self) -> str:
         """The identifier that CoinAPI gives such a symbol."""
-        return (
-            f"{self.exchange_id}_{'PERP' if self.kind == 'PERPETUAL' else self.kind}_{self.base}_{self.quote}"
-        )
+        return f"{self.exchange_id}_{'PERP' if self.kind == 'PERPETUAL' else self.kind}_{self.base}_{self.quote}"
 
 
 # Every latency is below the phase of the periodic publications (market.SECOND_PHASE_NS): a period that ended

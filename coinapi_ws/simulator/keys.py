@@ -49,9 +49,7 @@ def digest(key: str) -> bytes:
 def presented_keys(target: str, headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     """Return the hashes of all keys that an upgrade request carries, wherever they are."""
     path, _, query = target.partition("?")
-    keys = [
-        unquote_plus(v) for n, _, v in (p.partition("=") for p in query.split("&")) if n.lower() == "apikey"
-    ]
+    keys = [unquote_plus(v) for n, _, v in (p.partition("=") for p in query.split("&")) if n.lower() == "apikey"]
     segment = path.rstrip("/").rpartition("/")[2]
     if segment.upper().startswith(_PATH_PREFIX):
         keys.append(unquote_plus(segment[len(_PATH_PREFIX) :].replace("+", "%2B")))
@@ -69,9 +67,7 @@ def shown_request(target: str, headers: Iterable[tuple[bytes, bytes]]) -> Upgrad
     path, mark, query = target.partition("?")
     segments = (_PATH_PREFIX + HIDDEN if s.upper().startswith(_PATH_PREFIX) else s for s in path.split("/"))
     parameters = (
-        f"{n}={HIDDEN}" if n.lower() == "apikey" else p
-        for p in query.split("&")
-        for n in (p.partition("=")[0],)
+        f"{n}={HIDDEN}" if n.lower() == "apikey" else p for p in query.split("&") for n in (p.partition("=")[0],)
     )
     shown = []
     for raw_name, raw_value in headers:

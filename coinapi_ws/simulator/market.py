@@ -52,13 +52,10 @@ class Market:
         self._uuid_base = self._rng.getrandbits(122)
         self._orders_and_trades = 0
         self._micro_usd = {asset_id: asset.price_micro_usd for asset_id, asset in ASSETS.items()}
-        self._venues = [
-            Venue(instrument, self._rng, self._count, self._fair(instrument)) for instrument in INSTRUMENTS
-        ]
+        self._venues = [Venue(instrument, self._rng, self._count, self._fair(instrument)) for instrument in INSTRUMENTS]
         self._by_symbol = {venue.instrument.symbol_id: venue for venue in self._venues}
         self._by_pair = {
-            pair: [v for v in self._venues if (v.instrument.base, v.instrument.quote) == pair]
-            for pair in PAIRS
+            pair: [v for v in self._venues if (v.instrument.base, v.instrument.quote) == pair] for pair in PAIRS
         }
         self._of_type = [
             {s.type: s for s in streams if s.type != "ohlcv"}
@@ -235,9 +232,7 @@ def _instrument_streams(instrument: Instrument) -> Iterator[Stream]:
 
 
 def _stream(kind: str, instrument: Instrument, period_id: str | None = None) -> Stream:
-    return Stream(
-        kind, instrument.symbol_id, instrument.exchange_id, instrument.base, instrument.quote, period_id
-    )
+    return Stream(kind, instrument.symbol_id, instrument.exchange_id, instrument.base, instrument.quote, period_id)
 
 
 def _next_multiple(time_ns: int, interval_ns: int) -> int:

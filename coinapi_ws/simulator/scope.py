@@ -171,9 +171,7 @@ def _shown(value: object) -> str:
 
 
 def _symbol_matches(symbol_id: str, filters: tuple[str, ...]) -> bool:
-    return not filters or any(
-        symbol_id == f[:-1] if f.endswith("$") else symbol_id.startswith(f) for f in filters
-    )
+    return not filters or any(symbol_id == f[:-1] if f.endswith("$") else symbol_id.startswith(f) for f in filters)
 
 
 def _asset_matches(base: str, quote: str | None, filters: tuple[str, ...]) -> bool:

@@ -182,9 +182,7 @@ class Simulator:
         self._recording = None if self._recording_path is None else PreparedRecording(self._recording_path)
         self._market = Market(self._seed)
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        self._listener = socket.create_server(
-            (self._host, self._wanted_port), family=family, backlog=_BACKLOG
-        )
+        self._listener = socket.create_server((self._host, self._wanted_port), family=family, backlog=_BACKLOG)
         self._listener.setblocking(False)
         self._port = self._listener.getsockname()[1]
         self._wakeup, self._wakeup_writer = socket.socketpair()
@@ -294,9 +292,7 @@ class Simulator:
             self._changed.notify_all()
 
     def _wait_seconds(self) -> float | None:
-        if self._settle_asked > self._settle_done or any(
-            c.transport.has_buffered_input for c in self._clients
-        ):
+        if self._settle_asked > self._settle_done or any(c.transport.has_buffered_input for c in self._clients):
             return 0
         due_ns = self._next_due_ns()
         delay_ns = due_ns - self._now_ns()

@@ -47,11 +47,7 @@ class Transport:
     @property
     def has_buffered_input(self) -> bool:
         """True when decrypted bytes wait that no selector shows (hazard T1)."""
-        return (
-            isinstance(self._socket, ssl.SSLSocket)
-            and not self._handshake_is_due
-            and self._socket.pending() > 0
-        )
+        return isinstance(self._socket, ssl.SSLSocket) and not self._handshake_is_due and self._socket.pending() > 0
 
     def read(self) -> tuple[bytes, bool]:
         """Return what arrived, and whether the client closed its side."""

@@ -44,9 +44,7 @@ class Activity(NamedTuple):
 class Venue:
     """The market of one symbol. Prices are ticks, sizes lots, times nanoseconds since the epoch."""
 
-    def __init__(
-        self, instrument: Instrument, rng: random.Random, counter: Callable[[], int], fair: int
-    ) -> None:
+    def __init__(self, instrument: Instrument, rng: random.Random, counter: Callable[[], int], fair: int) -> None:
         self.instrument = instrument
         self.latency_ns = EXCHANGES[instrument.exchange_id].latency_ns
         self.asks = Side(1)

@@ -57,9 +57,7 @@ class Peer:
 
 
 def _filters(fields: dict[str, Any]) -> dict[str, Any]:
-    names = {
-        name: f"subscribe_filter_{name}" for name in ("symbol_id", "asset_id", "exchange_id", "period_id")
-    }
+    names = {name: f"subscribe_filter_{name}" for name in ("symbol_id", "asset_id", "exchange_id", "period_id")}
     return {names.get(name, name): value for name, value in fields.items()}
 
 

@@ -49,9 +49,7 @@ def test_a_hello_brings_the_named_types_of_the_named_symbols(
     assert {(m["type"], m["symbol_id"]) for m in messages} == {
         (kind, symbol) for kind in ("trade", "quote") for symbol in (BTC, ADA)
     }
-    assert simulator.frames_sent == {
-        kind: sum(m["type"] == kind for m in messages) for kind in ("trade", "quote")
-    }
+    assert simulator.frames_sent == {kind: sum(m["type"] == kind for m in messages) for kind in ("trade", "quote")}
 
 
 def test_the_same_seed_gives_two_simulators_the_same_frames(dial: Dial) -> None:
@@ -106,9 +104,7 @@ def test_sequences_count_from_one_and_restart_when_a_pair_comes_back(
     assert {m["sequence"] for m in snapshots} == {1}
 
 
-def test_ohlcv_of_all_periods_share_one_sequence(
-    simulator: Simulator, clock: VirtualClock, dial: Dial
-) -> None:
+def test_ohlcv_of_all_periods_share_one_sequence(simulator: Simulator, clock: VirtualClock, dial: Dial) -> None:
     peer = dial(simulator.url)
     peer.hello("ohlcv", symbol_id=[BTC + "$"])
     clock.advance(10)
@@ -125,9 +121,7 @@ def test_the_same_scope_again_replays_nothing(simulator: Simulator, dial: Dial) 
     assert drain(simulator, peer) == []
 
 
-def test_subscribe_adds_and_unsubscribe_removes(
-    simulator: Simulator, clock: VirtualClock, dial: Dial
-) -> None:
+def test_subscribe_adds_and_unsubscribe_removes(simulator: Simulator, clock: VirtualClock, dial: Dial) -> None:
     peer = dial(simulator.url)
     peer.subscribe("quote", symbol_id=[BTC + "$"])
     clock.advance(5)
@@ -217,9 +211,7 @@ def test_an_update_limit_spaces_frames(simulator: Simulator, clock: VirtualClock
     assert [m["sequence"] for m in books] == [1, 2, 3]
 
 
-def test_a_heartbeat_comes_after_each_second_of_silence(
-    simulator: Simulator, clock: VirtualClock, dial: Dial
-) -> None:
+def test_a_heartbeat_comes_after_each_second_of_silence(simulator: Simulator, clock: VirtualClock, dial: Dial) -> None:
     peer = dial(simulator.url)
     peer.hello("connectivity_status", heartbeat=True)
     clock.advance(0.999)
@@ -330,9 +322,7 @@ NONSENSE = (
         ),
     ],
 )
-def test_what_is_wrong_ends_with_an_error_and_a_close(
-    simulator: Simulator, dial: Dial, text: str, error: str
-) -> None:
+def test_what_is_wrong_ends_with_an_error_and_a_close(simulator: Simulator, dial: Dial, text: str, error: str) -> None:
     peer = dial(simulator.url)
     peer.websocket.send(text)
     received = peer.text()
@@ -349,9 +339,7 @@ def test_what_is_wrong_ends_with_an_error_and_a_close(
     assert closed.value.rcvd.code == 1008
 
 
-def test_an_error_ends_a_stream_that_was_running(
-    simulator: Simulator, clock: VirtualClock, dial: Dial
-) -> None:
+def test_an_error_ends_a_stream_that_was_running(simulator: Simulator, clock: VirtualClock, dial: Dial) -> None:
     peer = dial(simulator.url)
     peer.hello("exrate", asset_id=["BTC"], heartbeat=True)
     clock.advance(1)
@@ -383,9 +371,7 @@ def test_a_message_without_end_is_refused(simulator: Simulator, dial: Dial) -> N
 def test_fragments_and_pings_between_them_make_one_message(simulator: Simulator) -> None:
     client = websocket.create_connection(simulator.url)
     try:
-        hello = json.dumps(
-            {"type": "hello", "subscribe_data_type": ["symbol"], "note": "ä"}, ensure_ascii=False
-        )
+        hello = json.dumps({"type": "hello", "subscribe_data_type": ["symbol"], "note": "ä"}, ensure_ascii=False)
         first, rest = hello.encode()[:-3], hello.encode()[-3:]  # cut within the ä
         create = websocket.ABNF.create_frame
         client.send_frame(create(first, websocket.ABNF.OPCODE_TEXT, 0))
@@ -481,9 +467,7 @@ def test_bytes_that_follow_the_upgrade_request_at_once_are_read(simulator: Simul
     assert simulator.frames_sent == {"symbol": 10}
 
 
-def test_an_upgrade_that_is_not_finished_ends_after_a_while(
-    simulator: Simulator, clock: VirtualClock
-) -> None:
+def test_an_upgrade_that_is_not_finished_ends_after_a_while(simulator: Simulator, clock: VirtualClock) -> None:
     with socket.create_connection(("127.0.0.1", simulator.port), timeout=10) as client:
         client.sendall(b"GET / HTTP/1.1\r\n")
         clock.advance(10)
@@ -491,9 +475,7 @@ def test_an_upgrade_that_is_not_finished_ends_after_a_while(
         assert client.recv(1) == b""
 
 
-def test_many_clients_get_their_own_scopes_and_sequences(
-    simulator: Simulator, clock: VirtualClock, dial: Dial
-) -> None:
+def test_many_clients_get_their_own_scopes_and_sequences(simulator: Simulator, clock: VirtualClock, dial: Dial) -> None:
     chosen = [BTC, ADA, "KRAKEN_SPOT_BTC_USD", "BITSTAMP_SPOT_ETH_USD"] * 13
     peers = [dial(simulator.url) for _ in chosen]
     for peer, symbol in zip(peers, chosen, strict=True):

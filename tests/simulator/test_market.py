@@ -101,9 +101,7 @@ class OrderBook:
             for entry in entries:
                 self._entry(orders, entry, is_snapshot=message["is_snapshot"])
 
-    def _entry(
-        self, orders: dict[str, tuple[Decimal, Decimal]], entry: Message, *, is_snapshot: bool
-    ) -> None:
+    def _entry(self, orders: dict[str, tuple[Decimal, Decimal]], entry: Message, *, is_snapshot: bool) -> None:
         order, price, size = entry["id"], entry["price"], entry["size"]
         kind = "ADD" if is_snapshot else entry["update_type"]
         assert (kind == "ADD") == (order not in orders)

@@ -249,9 +249,7 @@ def test_the_shared_recording_comes_byte_for_byte(shared: Path, dial: Dial) -> N
         band.hello("book", symbol_id=["COINBASE_SPOT_BAND_"])
         assert everything.rest_until_closed() == recorded
         assert band.rest_until_closed() == [
-            text
-            for text in recorded
-            if '"symbol_id":"COINBASE_SPOT_BAND_' in text and '"type":"book"' in text
+            text for text in recorded if '"symbol_id":"COINBASE_SPOT_BAND_' in text and '"type":"book"' in text
         ]
 
 

@@ -30,9 +30,7 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, client
 
 
-def test_the_market_over_tls(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext], clock: VirtualClock, dial: Dial
-) -> None:
+def test_the_market_over_tls(contexts: tuple[ssl.SSLContext, ssl.SSLContext], clock: VirtualClock, dial: Dial) -> None:
     server, client = contexts
     with Simulator(clock=clock, ssl_context=server) as simulator:
         assert simulator.url == f"wss://localhost:{simulator.port}/v1/"
@@ -57,9 +55,7 @@ def test_a_large_message_in_many_records_is_read_whole(
         assert peer.message()["type"] == "symbol"
 
 
-def test_a_slow_reader_gets_every_byte(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext], tmp_path: Path
-) -> None:
+def test_a_slow_reader_gets_every_byte(contexts: tuple[ssl.SSLContext, ssl.SSLContext], tmp_path: Path) -> None:
     server, client = contexts
     path = tmp_path / "large.jsonl"
     texts = [f'{{"n":{n},"x":"{"x" * 3000}","type":"trade"}}' for n in range(2000)]
