@@ -491,7 +491,6 @@ class Session:
     ) -> None:
         self._move(Step.END)
         self._deadlines.clear()
-        self._unsent.clear()
         self._items.append(
             Disconnected(
                 cause=cause,

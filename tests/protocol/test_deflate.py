@@ -278,6 +278,13 @@ def test_w9_a_message_that_inflates_to_exactly_the_limit(parts: int) -> None:
             failed(websocket, 1009)
 
 
+def test_w9_the_limit_is_for_each_message() -> None:
+    websocket = deflating(max_message_bytes=1000)
+    deflate = Deflater()
+    websocket.receive_data(b"".join(compressed(deflate(b"x" * 900)) for _ in range(5)))
+    assert websocket.events() == [TextReceived("x" * 900)] * 5
+
+
 def test_what_we_send_is_not_compressed() -> None:
     websocket = deflating()
     websocket.send("hello hello hello")

@@ -101,6 +101,14 @@ def test_headers_replace_the_defaults() -> None:
     assert allowed(pacer, 0.1, is_vendor=True) == 0.5
 
 
+def test_a_limit_that_shrinks_counts_what_was_sent_before() -> None:
+    pacer = Pacer()
+    for number in range(5):
+        record(pacer, float(number), is_vendor=True)
+    pacer.observe(HOST, headers(limit=2), 5.0)
+    assert allowed(pacer, 5.0, is_vendor=True) == 3.0 + DEFAULT_WINDOW_SECONDS
+
+
 def test_a_limit_without_a_window_keeps_the_window() -> None:
     pacer = Pacer()
     pacer.observe(HOST, headers(limit=1), 0.0)

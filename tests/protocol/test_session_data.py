@@ -236,6 +236,16 @@ def test_while_a_hello_waits_for_the_budget_only_the_last_scope_is_kept(converse
     assert [hello["subscribe_data_type"] for hello in talk.hellos()] == [["trade"], ["book"]]
 
 
+def test_a_scope_set_when_the_budget_allows_it_again_leaves_nothing_due(converse: Converse) -> None:
+    talk = converse(request_heartbeats=False).upgrade(*PACED)
+    talk.set_scope(QUOTES)
+    assert talk.session.next_timeout() == talk.now + 5
+    talk.now += 6
+    talk.set_scope(BOOKS)
+    assert [hello["subscribe_data_type"] for hello in talk.hellos()] == [["trade"], ["book"]]
+    assert talk.session.next_timeout() is None
+
+
 def test_while_the_first_hello_waits_the_scope_may_change(converse: Converse) -> None:
     talk = converse(request_heartbeats=False).upgrade("X-WsHelloPerIpLimit-RetryAfterMs: 3000")
     talk.set_scope(QUOTES)

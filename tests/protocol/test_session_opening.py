@@ -205,6 +205,8 @@ def test_data_or_a_heartbeat_is_proof_of_life(converse: Converse, proof: str) ->
         '{"within_seconds":10,"type":"reconnect"}',
         "not JSON",
         "[]",
+        '{"x":1,"type":"tradexx',
+        '{"a\\"type":"trade"}',
     ],
 )
 def test_errors_notices_and_nonsense_are_no_proof_of_life(converse: Converse, no_proof: str) -> None:
