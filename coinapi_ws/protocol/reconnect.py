@@ -23,6 +23,7 @@ _ERROR_TEXTS: Final[tuple[tuple[str, Verdict], ...]] = (
     ("forbidden", (Cause.CREDENTIALS, PermissionDenied)),
     ("privileges", (Cause.CREDENTIALS, PermissionDenied)),
     ("maximum allowed buffered messages", (Cause.OVERFLOW, ServerRejected)),
+    ("_limit_ms", (Cause.SCOPE, ServerRejected)),  # a field of the hello, not a limit that was exceeded
     ("too many", (Cause.RATE_LIMIT, RateLimited)),
     ("limit", (Cause.RATE_LIMIT, RateLimited)),
     ("data type", (Cause.SCOPE, ServerRejected)),

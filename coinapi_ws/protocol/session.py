@@ -308,7 +308,6 @@ class Session:
                 self._take_pong(event.payload)
             elif isinstance(event, Upgraded):
                 self._take_upgrade(event, now)
-                self._take_websocket_events(now, received_ns)  # what came in the same bytes
             elif isinstance(event, Rejected):
                 self._take_rejection(event, now)
             elif isinstance(event, Closed):

@@ -10,7 +10,8 @@ Not thread-safe; it never blocks. The rows W1 to W14 are explained in the projec
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from io import BytesIO, StringIO
@@ -142,7 +143,8 @@ class WebSocket:
         self._extensions: list[Extension] = [BoundedDeflate(max_message_bytes)] if compression else []
         self._connection = WSConnection(ConnectionType.CLIENT)
         self._state = WebSocketState.IDLE
-        self._events: list[WebSocketEvent] = []
+        self._events: deque[WebSocketEvent] = deque()
+        self._ending: Closed | None = None  # what ends it once all bytes are read
         self._output: list[bytes] = []
         self._unsent_pong_bytes = 0
         self._latest_ping: bytes | None = None
@@ -175,32 +177,36 @@ class WebSocket:
         self._state = WebSocketState.CONNECTING
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes that came from the peer, cut in any way. After the end they are ignored."""
-        if not data or self._state in (WebSocketState.IDLE, WebSocketState.CLOSED):
+        """Take bytes that came from the peer, cut in any way; :meth:`events` reads them. Ignored after the end."""
+        if not data or self._ending is not None or self._state in (WebSocketState.IDLE, WebSocketState.CLOSED):
             return
         # The place of the fast lane: frames that need nothing of wsproto can be cut out here.
         if self._state is WebSocketState.CONNECTING:
             self._receive_handshake(data)
         else:
             self._connection.receive_data(data)
-        self._take_wsproto_events()
 
     def receive_eof(self) -> None:
         """Take note that the peer will send nothing more. Without a Close frame that is abnormal (T5)."""
         if self._state is not WebSocketState.IDLE:
-            self._take_wsproto_events()
-            self._give_up(Closed(ABNORMAL_CLOSURE))
+            self._ending = self._ending or Closed(ABNORMAL_CLOSURE)
 
-    def events(self) -> list[WebSocketEvent]:
-        """Return what happened since the last call.
+    def events(self) -> Iterator[WebSocketEvent]:
+        """Read the bytes and yield what happened, one by one; what is not asked for waits for the next call.
 
-        What comes in the same bytes as the 101 is left for the next call, so that whoever sees ``Upgraded`` can speak
-        first, however the bytes are cut.
+        Bytes are read as the iteration goes on, so between two events the caller may speak or close, and how the
+        bytes were cut makes no difference. Pings are answered, and ``state`` changes, as they are read.
         """
-        if not self._events:
-            self._take_wsproto_events()
-        events, self._events = self._events, []
-        return events
+        for event in self._connection.events():
+            if self._state is WebSocketState.CLOSED:
+                break  # nothing is read once an end was seen (W5)
+            self._take(event)
+            while self._events:
+                yield self._events.popleft()
+        if self._ending is not None:
+            self._give_up(self._ending)
+        while self._events:
+            yield self._events.popleft()
 
     def data_to_send(self) -> bytes:
         """Return the bytes to send since the last call."""
@@ -271,16 +277,7 @@ class WebSocket:
             if self._connection.connection is not None or self._handshake_bytes <= MAX_HANDSHAKE_BYTES:
                 return
             violation = f"more than {MAX_HANDSHAKE_BYTES} bytes before the upgrade"
-        self._take_wsproto_events()
-        self._give_up(Closed(PROTOCOL_ERROR, violation=violation))
-
-    def _take_wsproto_events(self) -> None:
-        for event in self._connection.events():
-            if self._state is WebSocketState.CLOSED:
-                return  # stop feeding once an end was seen (W5)
-            self._take(event)
-            if isinstance(event, wsproto.events.AcceptConnection):
-                return  # the rest waits until the caller could speak
+        self._ending = Closed(PROTOCOL_ERROR, violation=violation)
 
     def _take(self, event: wsproto.events.Event) -> None:
         if isinstance(event, wsproto.events.TextMessage):

@@ -222,10 +222,10 @@ def test_a_websocket_alone_ends_once_whatever_comes(received: bytes, compression
     websocket.start()
     events: list[WebSocketEvent] = []
     websocket.receive_data(accept(websocket.data_to_send()) + received)
-    while more := websocket.events():
+    while more := list(websocket.events()):
         events += more
     websocket.receive_eof()
-    events += websocket.events()
+    events += list(websocket.events())
     assert [isinstance(event, Closed | Rejected) for event in events].count(True) == 1
     assert isinstance(events[-1], Closed)
 

@@ -34,6 +34,7 @@ ALMOST_ONE = 1 - 2**-53
         ("Your key lacks privileges", Cause.CREDENTIALS, PermissionDenied),
         ("Reached maximum allowed buffered messages for this connection.", Cause.OVERFLOW, ServerRejected),
         ("Too many connections", Cause.RATE_LIMIT, RateLimited),
+        ("subscribe_update_limit_ms_quote is invalid", Cause.SCOPE, ServerRejected),
         ("Connection limit reached", Cause.RATE_LIMIT, RateLimited),
         ("Subscribed data type 'x' is invalid", Cause.SCOPE, ServerRejected),
         ("subscribe first", Cause.SCOPE, ServerRejected),

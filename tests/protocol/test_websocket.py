@@ -35,14 +35,14 @@ from coinapi_ws.protocol.websocket import (
 
 def failed(websocket: WebSocket, code: int) -> Closed:
     """The websocket failed the connection: one violation, one Close frame, nothing heard after."""
-    [closed] = websocket.events()
+    [closed] = list(websocket.events())
     assert isinstance(closed, Closed)
     assert closed.violation is not None
     assert (closed.code, closed.clean, closed.by_peer) == (code, False, False)
     assert frames_of(websocket) == [(CLOSE, code.to_bytes(2, "big"))]
     websocket.receive_data(text("after") + close())
     websocket.receive_eof()
-    assert websocket.events() == []
+    assert list(websocket.events()) == []
     assert websocket.data_to_send() == b""
     return closed
 
@@ -63,7 +63,7 @@ def test_messages_come_whole_and_in_order() -> None:
         + text("")
         + frame(BINARY)
     )
-    assert websocket.events() == [
+    assert list(websocket.events()) == [
         TextReceived("one"),
         PingReceived(b"p"),
         PongReceived(b"q"),
@@ -73,14 +73,14 @@ def test_messages_come_whole_and_in_order() -> None:
         TextReceived(""),
         BinaryReceived(b""),
     ]
-    assert websocket.events() == []
+    assert list(websocket.events()) == []
 
 
 def test_a_character_may_be_split_between_fragments() -> None:
     websocket = open_websocket()
     euro = "€".encode()
     websocket.receive_data(frame(TEXT, b"5" + euro[:1], fin=False) + frame(CONTINUATION, euro[1:] + b"!"))
-    assert websocket.events() == [TextReceived("5€!")]
+    assert list(websocket.events()) == [TextReceived("5€!")]
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
@@ -90,7 +90,7 @@ def test_payloads_of_every_form_of_length(size: int) -> None:
     for number in range(12):  # the length itself may be cut anywhere
         websocket.receive_data(received[number : number + 1])
     websocket.receive_data(received[12:])
-    assert websocket.events() == [BinaryReceived(b"b" * size), TextReceived("t" * size)]
+    assert list(websocket.events()) == [BinaryReceived(b"b" * size), TextReceived("t" * size)]
     websocket.send("t" * size)
     websocket.send(b"b" * size)
     assert frames_of(websocket) == [(TEXT, b"t" * size), (BINARY, b"b" * size)]
@@ -110,8 +110,8 @@ def test_what_is_sent_is_masked_and_drained_once() -> None:
 def test_a_ping_is_answered_with_its_payload(payload: bytes) -> None:
     websocket = open_websocket()
     websocket.receive_data(frame(PING, payload))
+    assert list(websocket.events()) == [PingReceived(payload)]
     assert frames_of(websocket) == [(PONG, payload)]
-    assert websocket.events() == [PingReceived(payload)]
 
 
 def test_events_show_no_payload() -> None:
@@ -143,6 +143,7 @@ def test_w1_calls_in_the_wrong_state_do_not_repeat_the_payload(state: str, call:
         websocket.close()
         if state == "closed":
             websocket.receive_data(close())
+            assert len(list(websocket.events())) == 1
     assert websocket.state.value == state
     before = websocket.data_to_send()
     with pytest.raises(UsageError, match=state) as caught:
@@ -272,7 +273,7 @@ def test_w3_a_violation_ends_once_with_one_close_frame(violation: str, compressi
 def test_w3_what_came_before_a_violation_is_not_lost() -> None:
     websocket = open_websocket()
     websocket.receive_data(text("one") + frame(PING, b"p") + frame(0x3))
-    events = websocket.events()
+    events = list(websocket.events())
     assert events[:2] == [TextReceived("one"), PingReceived(b"p")]
     assert isinstance(events[2], Closed)
     assert frames_of(websocket) == [(PONG, b"p"), (CLOSE, b"\x03\xea")]
@@ -283,7 +284,7 @@ def test_w3_a_violation_while_closing_sends_no_second_close_frame() -> None:
     websocket.close(1000)
     assert frames_of(websocket) == [(CLOSE, b"\x03\xe8")]
     websocket.receive_data(frame(0x3))
-    [closed] = websocket.events()
+    [closed] = list(websocket.events())
     assert isinstance(closed, Closed)
     assert closed.violation is not None
     assert websocket.data_to_send() == b""
@@ -303,9 +304,9 @@ def test_w4_eof_while_open() -> None:
     websocket = open_websocket()
     websocket.receive_data(text("one") + frame(TEXT, b"half", fin=False))
     websocket.receive_eof()
-    assert websocket.events() == [TextReceived("one"), Closed(1006)]
+    assert list(websocket.events()) == [TextReceived("one"), Closed(1006)]
     websocket.receive_eof()
-    assert websocket.events() == []
+    assert list(websocket.events()) == []
     assert websocket.data_to_send() == b""
 
 
@@ -313,20 +314,20 @@ def test_w4_eof_while_closing() -> None:
     websocket = open_websocket()
     websocket.close()
     websocket.receive_eof()
-    assert websocket.events() == [Closed(1006)]
+    assert list(websocket.events()) == [Closed(1006)]
 
 
 def test_w4_eof_after_the_end_is_no_second_end() -> None:
     websocket = open_websocket()
     websocket.receive_data(close(1000, "done"))
     websocket.receive_eof()
-    assert websocket.events() == [Closed(1000, "done", clean=True, by_peer=True)]
+    assert list(websocket.events()) == [Closed(1000, "done", clean=True, by_peer=True)]
 
 
 def test_w4_no_bytes_are_no_eof() -> None:
     websocket = open_websocket()
     websocket.receive_data(b"")
-    assert websocket.events() == []
+    assert list(websocket.events()) == []
     assert websocket.state is WebSocketState.OPEN
 
 
@@ -337,7 +338,7 @@ def test_w5_after_the_peers_close_nothing_is_fed(code: int | None, seen: int, an
     websocket = open_websocket()
     websocket.receive_data(text("one") + close(code) + text("two") + frame(PING))
     websocket.receive_data(text("three"))
-    assert websocket.events() == [TextReceived("one"), Closed(seen, clean=True, by_peer=True)]
+    assert list(websocket.events()) == [TextReceived("one"), Closed(seen, clean=True, by_peer=True)]
     assert frames_of(websocket) == [(CLOSE, answer)]
     assert websocket.state is WebSocketState.CLOSED
 
@@ -346,7 +347,7 @@ def test_w6_a_ping_after_our_close_is_heard_and_not_answered() -> None:
     websocket = open_websocket()
     websocket.close()
     websocket.receive_data(frame(PING, b"p") + text("late") + close(1000))
-    assert websocket.events() == [PingReceived(b"p"), TextReceived("late"), Closed(1000, clean=True)]
+    assert list(websocket.events()) == [PingReceived(b"p"), TextReceived("late"), Closed(1000, clean=True)]
     assert frames_of(websocket) == [(CLOSE, b"\x03\xe8")]
 
 
@@ -355,24 +356,25 @@ def test_f2_only_one_close_frame_leaves_whoever_asks() -> None:
     websocket.close(1000)
     websocket.close(1001)
     websocket.receive_data(close(1000))
+    assert list(websocket.events()) == [Closed(1000, clean=True)]
     websocket.close(1002)
     websocket.fail(1002, "too late")
     assert frames_of(websocket) == [(CLOSE, b"\x03\xe8")]
-    assert websocket.events() == [Closed(1000, clean=True)]
+    assert list(websocket.events()) == []
 
 
 def test_f2_crossing_closes() -> None:
     websocket = open_websocket()
     websocket.close(1000)
     websocket.receive_data(close(1001, "crossed"))
-    assert websocket.events() == [Closed(1001, "crossed", clean=True)]
+    assert list(websocket.events()) == [Closed(1001, "crossed", clean=True)]
     assert frames_of(websocket) == [(CLOSE, b"\x03\xe8")]
 
 
 def test_failing_on_purpose() -> None:
     websocket = open_websocket()
     websocket.fail(1001, "silent")
-    assert websocket.events() == [Closed(1001, violation="silent")]
+    assert list(websocket.events()) == [Closed(1001, violation="silent")]
     assert frames_of(websocket) == [(CLOSE, b"\x03\xe9")]
 
 
@@ -386,7 +388,7 @@ def test_w7_a_message_in_many_reads_is_one_event() -> None:
     events = []
     for start in range(0, len(received), 1000):
         websocket.receive_data(received[start : start + 1000])
-        events += websocket.events()
+        events += list(websocket.events())
     assert events == [TextReceived(payload)]
 
 
@@ -418,7 +420,7 @@ def test_w5_what_follows_a_message_above_the_limit_is_not_heard() -> None:
 def test_w8_the_limit_counts_bytes_and_not_characters() -> None:
     websocket = open_websocket(max_message_bytes=1000)
     websocket.receive_data(text("€" * 333))
-    assert websocket.events() == [TextReceived("€" * 333)]
+    assert list(websocket.events()) == [TextReceived("€" * 333)]
     websocket.receive_data(text("€" * 334))
     failed(websocket, 1009)
 
@@ -435,18 +437,20 @@ def test_w8_a_new_message_begins_with_the_whole_limit() -> None:
         websocket.receive_data(
             frame(BINARY, b"x" * 600, fin=False) + frame(CONTINUATION, b"x" * 400) + text("x" * 1000)
         )
-        assert len(websocket.events()) == 2
+        assert len(list(websocket.events())) == 2
 
 
 def test_a_flood_of_pings_is_answered_within_bounds() -> None:
     websocket = open_websocket()
     websocket.receive_data(b"".join(frame(PING, number.to_bytes(4, "big")) for number in range(100_000)))
+    assert len(list(websocket.events())) == 100_000
     output = websocket.data_to_send()
     pongs = ClientReader().feed(output)
     assert len(output) <= MAX_UNSENT_PONG_BYTES + 2 * 131
     assert pongs[0] == (PONG, (0).to_bytes(4, "big"))
     assert pongs[-1] == (PONG, (99_999).to_bytes(4, "big"))
     websocket.receive_data(frame(PING, b"next") + frame(PING, b"and next"))
+    assert len(list(websocket.events())) == 2
     assert frames_of(websocket) == [(PONG, b"next"), (PONG, b"and next")]
 
 
@@ -454,13 +458,37 @@ def test_a_flood_of_pings_is_answered_within_bounds() -> None:
 def test_after_a_flood_of_pings_nothing_follows_the_close_frame(end: str) -> None:
     websocket = open_websocket()
     websocket.receive_data(frame(PING, b"x" * 100) * 1000)
+    assert len(list(websocket.events())) == 1000
     if end == "our close":
         websocket.close()
     elif end == "eof":
         websocket.receive_eof()
     else:
         websocket.receive_data(close() if end == "their close" else frame(0x3))
+    ended = [event for event in websocket.events() if isinstance(event, Closed)]
+    assert len(ended) == (end != "our close")
     opcodes = [opcode for opcode, _ in frames_of(websocket)]
     assert opcodes.count(CLOSE) == (end != "eof")
     assert CLOSE not in opcodes[:-1]
     assert websocket.data_to_send() == b""
+
+
+def test_the_caller_may_speak_between_two_events_of_the_same_bytes() -> None:
+    websocket = open_websocket()
+    websocket.receive_data(text("echo this") + frame(0x3))
+    seen = []
+    for event in websocket.events():
+        seen.append(event)
+        if isinstance(event, TextReceived):
+            websocket.send(event.payload)
+    assert [type(event) for event in seen] == [TextReceived, Closed]
+    assert [opcode for opcode, _ in frames_of(websocket)] == [TEXT, CLOSE]
+
+
+def test_events_that_were_not_asked_for_wait() -> None:
+    websocket = open_websocket()
+    websocket.receive_data(text("one") + text("two"))
+    assert next(websocket.events()) == TextReceived("one")
+    websocket.receive_data(text("three"))
+    websocket.receive_eof()
+    assert list(websocket.events()) == [TextReceived("two"), TextReceived("three"), Closed(1006)]
