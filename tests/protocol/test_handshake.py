@@ -81,7 +81,7 @@ def test_with_a_server_that_we_did_not_write() -> None:
     assert isinstance(asked, wsproto.events.Request)
     assert (asked.host, asked.target) == ("example.test", "/path")
     websocket.receive_data(server.send(wsproto.events.AcceptConnection()))
-    assert isinstance(list(websocket.events())[0], Upgraded)
+    assert [type(event) for event in websocket.events()] == [Upgraded]
 
     websocket.send("hällo")
     websocket.send(b"\x00\xff")
