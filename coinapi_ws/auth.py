@@ -6,10 +6,11 @@ print a traceback with its locals would print a plain string.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
 from urllib.parse import quote
 
@@ -24,6 +25,8 @@ AUTH_METHODS_WITH_JWT: Final = ("header", "query", "path", "hello")
 _REDACTED: Final = "***"
 #: Anything shorter is no key, and replacing it would garble ordinary words.
 _SHORTEST_REDACTED: Final = 6
+
+_JSON_TEXT: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 class Secret:
@@ -124,3 +127,14 @@ def authorization_headers(auth: str, key: Secret, jwt: Secret | None) -> list[tu
     if jwt is not None:
         headers.append((b"Authorization", b"Bearer " + jwt.reveal().encode("ascii")))
     return headers
+
+
+def redact_json(text: str, redact: Callable[[str], str]) -> str:
+    """Redact within the texts of valid JSON, where escapes would hide a secret from a plain search."""
+
+    def redacted(literal: re.Match[str]) -> str:
+        plain: str = json.loads(literal[0])
+        shown = redact(plain)
+        return literal[0] if shown == plain else json.dumps(shown)
+
+    return _JSON_TEXT.sub(redacted, text)

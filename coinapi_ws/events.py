@@ -65,8 +65,8 @@ class Disconnected(Event):
 
     cause: Cause
     initiator: str
-    stage: str
     detail: str
+    stage: str = "connect"
     code: int = 1006
     reason: str = ""
     clean: bool = False

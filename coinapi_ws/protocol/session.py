@@ -8,13 +8,12 @@ package come out, memory is bounded by the limits in the options, and exactly on
 from __future__ import annotations
 
 import json
-import re
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeAlias
 
-from ..auth import Secret, authorization_headers, authorized_target
+from ..auth import Secret, authorization_headers, authorized_target, redact_json
 from ..decoding import Decoder
 from ..events import Cause, Connected, Disconnected, Event, Live, Undecodable
 from ..exceptions import (
@@ -52,7 +51,6 @@ _SESSION_TYPES: Final = frozenset({"error", "reconnect", "hearbeat", "heartbeat"
 _CLEAN_CODES: Final = frozenset({1000, 1001, 1005})
 _MAX_SERVER_TEXT: Final = 500
 _MAX_LIMIT_HEADER_LENGTH: Final = 64
-_JSON_TEXT: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 class Frame(NamedTuple):
@@ -168,7 +166,7 @@ class Session:
             self._take_close(Closed(ABNORMAL_CLOSURE), now)
         else:
             cause = classify_close(ABNORMAL_CLOSURE, notified=self._notified)
-            self._end(now, cause=cause, initiator="network", detail=detail, error_type=error_type)
+            self._end(now, Disconnected(cause=cause, initiator="network", detail=detail, error_type=error_type))
 
     def frames(self) -> list[Message | Event | Frame]:
         """Return what came since the last call: events and session messages, and market data not yet decoded.
@@ -233,7 +231,8 @@ class Session:
             self._deadlines = {"close": now + self._options.close_timeout}
             self._pings.clear()  # an answer must not revive the watch for the others
         else:
-            self._end(now, cause=Cause.LOCAL, initiator="client", detail="closed before the connection was up")
+            detail = "closed before the connection was up"
+            self._end(now, Disconnected(cause=Cause.LOCAL, initiator="client", detail=detail))
 
     def next_timeout(self) -> float | None:
         """Return when to call ``handle_timeout``, on the caller's clock; None where nothing is due."""
@@ -276,16 +275,6 @@ class Session:
             if secret is not None:
                 text = secret.redact(text)
         return text
-
-    def _redact_json(self, payload: str) -> str:
-        """Redact within the texts of valid JSON, where escapes would hide the key from a plain search."""
-
-        def redacted(literal: re.Match[str]) -> str:
-            text: str = json.loads(literal[0])
-            shown = self._redact(text)
-            return literal[0] if shown == text else json.dumps(shown)
-
-        return _JSON_TEXT.sub(redacted, payload)
 
     def _move(self, step: Step) -> None:
         self._state = TRANSITIONS[self._state, step]
@@ -334,7 +323,9 @@ class Session:
         message = self._decoder.decode(payload, received_ns)
         if isinstance(message, ErrorMessage):
             self._verdict = classify_error(message.message or "")
-            message = self._decoder.decode(self._redact_json(payload), received_ns)  # the server may quote the key
+            message = self._decoder.decode(
+                redact_json(payload, self._redact), received_ns
+            )  # the server may quote the key
             assert isinstance(message, ErrorMessage)
             self._last_error = (message.message or "")[:_MAX_SERVER_TEXT]
         elif isinstance(message, ReconnectNotice):
@@ -406,7 +397,7 @@ class Session:
         options = self._options
         if name == "close":
             detail = f"the server did not answer our Close within {options.close_timeout:g} s"
-            self._end(now, cause=Cause.LOCAL, initiator="client", detail=detail)
+            self._end(now, Disconnected(cause=Cause.LOCAL, initiator="client", detail=detail))
             return
         details = {
             "upgrade": "the server did not answer the upgrade in time",
@@ -418,7 +409,8 @@ class Session:
         if self._take_unended_rejection(now):
             return
         error_type = ConnectTimeout if name in ("upgrade", "live") else ConnectionClosed
-        self._end(now, cause=Cause.NETWORK, initiator="client", detail=details[name], error_type=error_type)
+        ending = Disconnected(cause=Cause.NETWORK, initiator="client", detail=details[name], error_type=error_type)
+        self._end(now, ending)
 
     def _take_unended_rejection(self, now: float) -> bool:
         """End with the refusal whose status came, where only the end of its body did not (W13)."""
@@ -430,8 +422,7 @@ class Session:
     def _take_rejection(self, rejected: Rejected, now: float) -> None:
         self._learn_limits(rejected.headers, now)
         cause, error_type = classify_status(rejected.status)
-        self._end(
-            now,
+        ending = Disconnected(
             cause=cause,
             initiator="server",
             detail=f"the server refused the upgrade with HTTP status {rejected.status}",
@@ -440,6 +431,7 @@ class Session:
             status=rejected.status,
             retry_after=retry_after_seconds(rejected.headers),
         )
+        self._end(now, ending)
 
     def _take_close(self, closed: Closed, now: float) -> None:
         cause: Cause
@@ -462,8 +454,7 @@ class Session:
             cause = classify_close(ABNORMAL_CLOSURE, notified=self._notified)
             error_type = ConnectError if self._stage == "upgrade" else ConnectionClosed
             detail = "the connection ended without a Close frame"
-        self._end(
-            now,
+        ending = Disconnected(
             cause=cause,
             initiator=initiator,
             detail=detail,
@@ -472,37 +463,16 @@ class Session:
             reason=self._redact(closed.reason),
             clean=closed.clean,
         )
+        self._end(now, ending)
 
-    def _end(
-        self,
-        now: float,
-        *,
-        cause: Cause,
-        initiator: str,
-        detail: str,
-        error_type: type[CoinAPIError] | None = None,
-        code: int = ABNORMAL_CLOSURE,
-        reason: str = "",
-        clean: bool = False,
-        server_text: str | None = None,
-        status: int | None = None,
-        retry_after: float | None = None,
-    ) -> None:
+    def _end(self, now: float, ending: Disconnected) -> None:
         self._move(Step.END)
         self._deadlines.clear()
         self._items.append(
-            Disconnected(
-                cause=cause,
-                initiator=initiator,
+            replace(
+                ending,
                 stage=self._stage,
-                detail=detail,
-                error_type=error_type,
-                code=code,
-                reason=reason,
-                clean=clean,
-                server_text=server_text or self._last_error or None,
-                status=status,
-                retry_after=retry_after,
+                server_text=ending.server_text or self._last_error or None,
                 limits=self._limits,
                 silent_for=None if self._last_bytes is None else now - self._last_bytes,
                 bytes_received=self._bytes,
