@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -38,8 +39,10 @@ TRADE = '{"sequence":%d,"symbol_id":"COINBASE_SPOT_BTC_USD","price":1.5,"pad":"%
 def serving(handle: Callable[[ServerConnection], object], **options: Any) -> Iterator[str]:
     """A server whose handler runs for each connection; yields its URL, raises what a handler raised."""
     failures: list[BaseException] = []
+    handlers: list[threading.Thread] = []
 
     def run(websocket: ServerConnection) -> None:
+        handlers.append(threading.current_thread())
         try:
             handle(websocket)
         except PeerClosed:
@@ -57,6 +60,8 @@ def serving(handle: Callable[[ServerConnection], object], **options: Any) -> Ite
         finally:
             server.shutdown()
             thread.join()
+            for handler in handlers:  # not every release of websockets waits for them
+                handler.join()
     if failures:
         raise failures[0]
 
@@ -202,17 +207,17 @@ def test_close_codes(canary_key: str, code: int, reason: str, cause: Cause) -> N
 
 
 def test_our_close_arrives(canary_key: str) -> None:
-    codes = []
+    codes: SimpleQueue[int | None] = SimpleQueue()
 
     def handle(websocket: ServerConnection) -> None:
         websocket.recv(timeout=10)
         with contextlib.suppress(PeerClosed):
             websocket.recv(timeout=10)
-        codes.append(websocket.close_code)
+        codes.put(websocket.close_code)
 
-    with serving(handle) as url, connect(canary_key, TRADES, endpoint=url):
-        pass
-    assert codes == [1000]
+    with serving(handle) as url:
+        connect(canary_key, TRADES, endpoint=url).close()
+        assert codes.get(timeout=10) == 1000
 
 
 def test_an_error_and_an_abrupt_end(canary_key: str) -> None:
