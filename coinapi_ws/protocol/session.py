@@ -26,7 +26,7 @@ from ..exceptions import (
 )
 from ..messages import ErrorMessage, Message, ReconnectNotice
 from ..options import Options
-from ..subscription import WIRE_HELLO, Scope, ScopeFrame, frames_between
+from ..subscription import Scope, ScopeFrame, frames_between
 from .pacing import HELLO, LIMIT_HEADER_PREFIXES, UPGRADE, Pacer, retry_after_seconds
 from .reconnect import Verdict, classify_close, classify_error, classify_status
 from .sequences import Sequences
@@ -207,13 +207,9 @@ class Session:
         if self._state in (SessionState.CLOSING, SessionState.CLOSED):
             raise UsageError("the connection is closed; its scope cannot be changed")
         scope.check_endpoint(self._options.endpoint)
-        if self._connected is not None:
-            frames = frames_between(self._scope, scope, wire=self._options.wire)
-        else:
-            frames = frames_between(Scope(), scope, wire=self._options.wire)
-            self._unsent.clear()
-        if self._options.wire == WIRE_HELLO and frames:
-            self._unsent.clear()  # a hello replaces whatever the one before would have asked for
+        frames = frames_between(self._scope if self._hello_sent else Scope(), scope, wire=self._options.wire)
+        if frames and frames[0].type == "hello":
+            self._unsent.clear()  # it replaces whatever they would have asked for
         self._unsent.extend(frames)
         self._scope = scope
         self._sequences.scope_changed(scope)

@@ -262,6 +262,22 @@ def test_while_incremental_frames_wait_further_ones_queue_behind(converse: Conve
     assert [hello["type"] for hello in talk.hellos()] == ["hello", "subscribe", "unsubscribe"]
 
 
+def test_a_hello_that_begins_anew_replaces_incremental_frames_that_wait(converse: Converse) -> None:
+    talk = converse(request_heartbeats=False, wire="incremental").upgrade(*PACED)
+    talk.set_scope(TRADES, QUOTES)
+    talk.set_scope(BOOKS)
+    talk.advance(20)
+    assert [hello["subscribe_data_type"] for hello in talk.hellos()] == [["trade"], ["book"]]
+
+
+def test_before_the_first_hello_a_scope_that_was_replaced_is_never_asked_for(converse: Converse) -> None:
+    talk = converse(request_heartbeats=False, wire="incremental").upgrade("X-WsHelloPerIpLimit-RetryAfterMs: 3000")
+    talk.set_scope(TRADES, QUOTES)
+    talk.set_scope(QUOTES)
+    talk.advance(20)
+    assert [(hello["type"], hello["subscribe_data_type"]) for hello in talk.hellos()] == [("hello", ["quote"])]
+
+
 def test_a_scope_that_cannot_be_asked_for_changes_nothing(converse: Converse) -> None:
     talk = converse().live()
     with pytest.raises(UsageError, match="empty"):
