@@ -52,13 +52,13 @@ class Sequences:
             return None
         return SequenceGap(type=message.type, symbol_id=symbol_id, expected=expected, received=sequence)
 
-    def scope_changed(self, scope: Scope) -> None:
-        """Let pairs that have left the scope begin again at 1: that is what they do when they come back.
+    def scope_changed(self, kept: Scope) -> None:
+        """Let pairs outside of what was kept begin again at 1: that is what they do when they come back.
 
         Frames of the old scope may still be on their way, so the pairs are not forgotten at once.
         """
         for pair in self._next:
-            if not scope.may_match(_probe(*pair)):
+            if not kept.may_match(_probe(*pair)):
                 self._may_restart.add(pair)
                 self._has_snapshot.discard(pair)
 

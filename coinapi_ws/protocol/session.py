@@ -212,7 +212,9 @@ class Session:
             self._unsent.clear()  # it replaces whatever they would have asked for
         self._unsent.extend(frames)
         self._scope = scope
-        self._sequences.scope_changed(scope)
+        # A hello that begins anew, or an unsubscribe, ends what a subscribe then brings back.
+        subscribed = {frame.subscription for frame in frames if frame.type == "subscribe"}
+        self._sequences.scope_changed(Scope(*(member for member in scope if member not in subscribed)))
         if self._surplus is not None:
             self._surplus.scope_changed(scope)
         self._send_scope_frames(now)

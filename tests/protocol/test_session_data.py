@@ -149,6 +149,19 @@ def test_a_pair_begins_again_after_it_left_the_scope(converse: Converse) -> None
     assert talk.kinds[-2:] == ["SequenceGap", "book"]
 
 
+def test_a_pair_that_is_subscribed_again_begins_again(converse: Converse) -> None:
+    other = "COINBASE_SPOT_ETH_USD"
+    kept, again, gone = (Subscription(["book"], symbol_ids=[f"{symbol}$"]) for symbol in (ADA, BTC, other))
+    talk = converse(scope=Scope(kept, again, gone), wire="incremental").live()
+    talk.say(book(7, is_snapshot=True), book(7, symbol_id=ADA))
+    talk.set_scope(kept, again)
+    assert [hello["type"] for hello in talk.hellos()[-2:]] == ["hello", "subscribe"]
+    talk.say(book(1, is_snapshot=True))
+    assert "SequenceGap" not in talk.kinds
+    talk.say(book(1, symbol_id=ADA))
+    assert talk.kinds[-2:] == ["SequenceGap", "book"], "what was never taken out does not begin again"
+
+
 # Surplus
 
 
