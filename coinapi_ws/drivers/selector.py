@@ -37,7 +37,7 @@ class SharedPacer(Pacer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # take() calls the other two
 
     def next_allowed(self, host: str, kind: str, now: float, *, is_vendor: bool) -> float:
         with self._lock:
@@ -46,6 +46,10 @@ class SharedPacer(Pacer):
     def record(self, host: str, kind: str, now: float, *, is_vendor: bool) -> None:
         with self._lock:
             super().record(host, kind, now, is_vendor=is_vendor)
+
+    def take(self, host: str, kind: str, now: float, *, is_vendor: bool) -> float:
+        with self._lock:
+            return super().take(host, kind, now, is_vendor=is_vendor)
 
     def observe(self, host: str, headers: Iterable[tuple[str, str]], now: float) -> None:
         with self._lock:
@@ -244,7 +248,7 @@ class SelectorConnection:
     def _begin(self, now: float) -> list[Item]:
         endpoint = self._options.endpoint
         is_vendor = endpoint.is_vendor
-        allowed = self._pacer.next_allowed(endpoint.authority, UPGRADE, now, is_vendor=is_vendor)
+        allowed = self._pacer.take(endpoint.authority, UPGRADE, now, is_vendor=is_vendor)
         if allowed > now:
             self._phase, self._paced_until = _Phase.PACED, allowed
             return []

@@ -38,8 +38,8 @@ class _Budget:
 class Pacer:
     """Say when the next upgrade or hello may go to a host.
 
-    Times are seconds on the caller's monotonic clock. The defaults hold for hosts that ``record`` or
-    ``next_allowed`` are told are the vendor's; other hosts are limited once their headers say so.
+    Times are seconds on the caller's monotonic clock. The defaults hold for hosts that the caller says are the
+    vendor's; other hosts are limited once their headers say so.
     """
 
     def __init__(self) -> None:
@@ -60,6 +60,13 @@ class Pacer:
         self._forget_old(budget, now)
         if budget.limit is not None:
             budget.taken.append(now)
+
+    def take(self, host: str, kind: str, now: float, *, is_vendor: bool) -> float:
+        """Take one for now and return ``now``; where none is left, return when to ask again."""
+        allowed = self.next_allowed(host, kind, now, is_vendor=is_vendor)
+        if allowed <= now:
+            self.record(host, kind, now, is_vendor=is_vendor)
+        return allowed
 
     def observe(self, host: str, headers: Iterable[tuple[str, str]], now: float) -> None:
         """Learn from the limit headers of a response; names in lower case, nonsense is ignored."""

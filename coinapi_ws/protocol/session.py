@@ -27,7 +27,7 @@ from ..exceptions import (
 from ..messages import ErrorMessage, Message, ReconnectNotice
 from ..options import Options
 from ..subscription import Scope, ScopeFrame, frames_between
-from .pacing import HELLO, LIMIT_HEADER_PREFIXES, UPGRADE, Pacer, retry_after_seconds
+from .pacing import HELLO, LIMIT_HEADER_PREFIXES, Pacer, retry_after_seconds
 from .reconnect import Verdict, classify_close, classify_error, classify_status
 from .sequences import Sequences
 from .states import TRANSITIONS, SessionState, Step
@@ -124,7 +124,7 @@ class Session:
         return self._scope
 
     def start(self, now: float, *, deadline: float | None = None, jwt: Secret | None = None) -> None:
-        """Queue the upgrade request.
+        """Queue the upgrade request, which the driver has taken from the pacer before it connected.
 
         ``deadline`` is for the upgrade; else it is ``open_timeout`` from now. ``jwt`` is the token that the driver
         asked of ``options.jwt``. Raises ``UsageError`` the second time, and after the end.
@@ -134,7 +134,6 @@ class Session:
         self._jwt = jwt
         self._websocket.start(self._headers())
         self._stage = "upgrade"
-        self._pacer.record(self._host, UPGRADE, now, is_vendor=self._options.endpoint.is_vendor)
         self._set_deadline("upgrade", now, self._options.open_timeout)
         if deadline is not None:
             self._deadlines["upgrade"] = deadline
@@ -359,11 +358,10 @@ class Session:
     def _send_scope_frames(self, now: float) -> None:
         while self._unsent and self._connected is not None:
             is_vendor = self._options.endpoint.is_vendor
-            allowed = self._pacer.next_allowed(self._host, HELLO, now, is_vendor=is_vendor)
+            allowed = self._pacer.take(self._host, HELLO, now, is_vendor=is_vendor)
             if allowed > now:
                 self._deadlines["scope"] = allowed
                 return
-            self._pacer.record(self._host, HELLO, now, is_vendor=is_vendor)
             self._websocket.send(self._hello_text(self._unsent.popleft()))
             if not self._hello_sent:
                 self._hello_sent = True

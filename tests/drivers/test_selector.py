@@ -169,6 +169,17 @@ def test_upgrades_wait_for_the_pacer(make: Make, listener: Listener, clock: Fake
     assert connection.next_timeout() == 1017.0
 
 
+def test_upgrades_that_are_still_connecting_count_too(make: Make, listener: Listener, clock: FakeClock) -> None:
+    pacer = SharedPacer()
+    authority = f"127.0.0.1:{listener.getsockname()[1]}"
+    pacer.observe(authority, [("x-wsrequestsperiplimit-limit", "2")], clock.now)
+    connections = [make(url_of(listener), pacer=pacer) for _ in range(3)]
+    for connection in connections:
+        connection.start()
+    assert [connection.fileno() != -1 for connection in connections] == [True, True, False]
+    assert connections[-1].next_timeout() == 1010.0
+
+
 def test_what_the_server_s_headers_say_of_limits_reaches_the_pacer(
     make: Make, listener: Listener, clock: FakeClock
 ) -> None:

@@ -41,6 +41,15 @@ def test_the_vendors_numbers_are_the_default_for_its_hosts(kind: str) -> None:
     assert allowed(pacer, DEFAULT_WINDOW_SECONDS, kind, is_vendor=True) == DEFAULT_WINDOW_SECONDS
 
 
+def test_what_is_taken_is_counted_and_what_has_to_wait_is_not() -> None:
+    pacer = Pacer()
+    for _ in range(DEFAULT_LIMIT):
+        assert pacer.take(HOST, UPGRADE, 1.0, is_vendor=True) == 1.0
+    for _ in range(DEFAULT_LIMIT):
+        assert pacer.take(HOST, UPGRADE, 2.0, is_vendor=True) == 1.0 + DEFAULT_WINDOW_SECONDS
+    assert allowed(pacer, 1.0 + DEFAULT_WINDOW_SECONDS, UPGRADE) == 1.0 + DEFAULT_WINDOW_SECONDS
+
+
 def test_other_hosts_are_not_limited() -> None:
     pacer = Pacer()
     for _ in range(1000):

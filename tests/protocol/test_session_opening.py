@@ -312,11 +312,3 @@ def test_a_shared_pacer_counts_the_hellos_of_all_sessions(converse: Converse) ->
     assert [len(talk.hellos()) for talk in talks] == [1] * 10 + [0]
     talks[-1].advance(10)
     assert len(talks[-1].hellos()) == 1
-
-
-def test_each_start_counts_as_an_upgrade(converse: Converse) -> None:
-    pacer = Pacer()
-    for _ in range(10):
-        assert pacer.next_allowed("api-emea.coinapi.io", "upgrade", 1000.0, is_vendor=True) == 1000.0
-        converse(url="emea", pacer=pacer).start()
-    assert pacer.next_allowed("api-emea.coinapi.io", "upgrade", 1000.0, is_vendor=True) == 1010.0
