@@ -90,9 +90,14 @@ class RecordingWriter:
         return self._raw.closed
 
     def write(self, frame: str, received_ns: int) -> None:
-        """Append one frame with the wall clock of its arrival in nanoseconds since the epoch."""
+        """Append one frame with the wall clock of its arrival in nanoseconds since the epoch.
+
+        Raises TypeError where the frame is no text, such as ``message.raw`` without ``keep_raw=True``.
+        """
         if self.closed:
             raise ValueError(f"the recording {self._name} is closed")
+        if not isinstance(frame, str):
+            raise TypeError(f"a frame is text, not {type(frame).__name__}; message.raw has it with keep_raw=True")
         line = json.dumps({"received_ns": int(received_ns), "frame": frame}).encode("ascii") + b"\n"
         if self._zipped is None:
             _write_all(self._raw, line)

@@ -82,6 +82,14 @@ def test_a_recording_is_not_overwritten_unless_told(tmp_path: Path) -> None:
     assert list(read_recording(path)) == [(5, "new")]
 
 
+@pytest.mark.parametrize("frame", [None, {"type": "trade"}, b"{}"])
+def test_what_is_no_text_is_refused_and_not_written(tmp_path: Path, frame: object) -> None:
+    path = tmp_path / "a.jsonl"
+    with RecordingWriter(path) as writer, pytest.raises(TypeError, match="keep_raw=True"):
+        writer.write(frame, 1)  # type: ignore[arg-type]
+    assert path.read_bytes() == b""
+
+
 def test_a_closed_writer_writes_no_more(tmp_path: Path) -> None:
     writer = RecordingWriter(tmp_path / "a.jsonl")
     assert not writer.closed
