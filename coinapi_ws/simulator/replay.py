@@ -12,6 +12,7 @@ from typing import Final
 
 from coinapi_ws.recording import RecordingError, read_recording
 
+from .connection import NEVER_NS
 from .market import Publication
 from .scope import Scope
 from .statistics import Statistics
@@ -93,7 +94,7 @@ class Replay:
         while ahead < len(recording) and not in_scope[numbers[ahead]]:
             ahead += 1
         self._ahead = ahead
-        return self._due_ns(min(ahead, len(recording) - 1), self._start_ns, self._speed)
+        return self._due_ns(min(ahead, len(recording) - 1))
 
     def change_scope(self, scope: Scope, now_ns: int) -> list[bytes]:
         """Use another scope from here on; the first one starts the replay. Nothing earlier is sent again."""
@@ -110,7 +111,7 @@ class Replay:
         recording = self._recording
         end = len(recording)
         if self._speed is not None:
-            end = bisect_right(recording.offsets_ns, round((now_ns - self._start_ns) * self._speed))
+            end = bisect_right(range(end), now_ns, lo=self._position, key=self._due_ns)
         chunks: list[bytes] = []
         size = 0
         while self._position < end and size < limit_bytes:
@@ -136,16 +137,18 @@ class Replay:
             return
         assert self._start_ns is not None
         if self._speed is not None:
-            self._start_ns = self._due_ns(len(recording) - 1, self._start_ns, self._speed)
+            self._start_ns = self._due_ns(len(recording) - 1)
         takes_no_time = self._speed is None or recording.offsets_ns[-1] == 0
         self._is_stuck = takes_no_time and not self._sent_in_this_pass
         self._sent_in_this_pass = False
         self._position = self._ahead = 0
 
-    def _due_ns(self, position: int, start_ns: int, speed: float) -> int:
+    def _due_ns(self, position: int) -> int:
+        assert self._start_ns is not None
+        assert self._speed is not None
         if position < 0:
-            return start_ns
-        return start_ns + math.ceil(self._recording.offsets_ns[position] / speed)
+            return self._start_ns
+        return self._start_ns + math.ceil(min(self._recording.offsets_ns[position] / self._speed, NEVER_NS))
 
 
 def _stream_of(text: str) -> tuple[str, Stream | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import socket
@@ -78,8 +79,8 @@ class Simulator:
         heartbeat_interval: float = 1.0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        if speed is not None and not speed > 0:
-            raise ValueError("speed must be above 0, or None")
+        if speed is not None and not 0 < speed < math.inf:
+            raise ValueError("speed must be above 0 and finite, or None for as fast as each client takes it")
         self._host = host
         self._wanted_port = port
         self._port: int | None = None

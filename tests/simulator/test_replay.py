@@ -79,6 +79,20 @@ def test_frames_come_at_their_times_divided_by_the_speed(
         assert closed.value.rcvd.code == 1000
 
 
+@pytest.mark.parametrize("speed", [0, -1.0, float("inf"), float("nan")])
+def test_a_speed_that_is_none_is_refused(recording: Path, speed: float) -> None:
+    with pytest.raises(ValueError, match="above 0 and finite, or None"):
+        Simulator(recording=recording, speed=speed)
+
+
+def test_a_replay_may_take_longer_than_a_float_can_hold(recording: Path, clock: VirtualClock, dial: Dial) -> None:
+    with Simulator(recording=recording, speed=1e-300, clock=clock) as simulator:
+        peer = dial(simulator.url)
+        peer.hello("trade", "quote")
+        clock.advance(1)
+        assert available(peer, simulator) == [FRAMES[0][1]]
+
+
 def test_as_fast_as_the_client_takes_it(recording: Path, clock: VirtualClock, dial: Dial) -> None:
     with Simulator(recording=recording, speed=None, clock=clock) as simulator:
         peer = dial(simulator.url)
