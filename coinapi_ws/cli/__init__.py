@@ -16,7 +16,7 @@ from typing import Final, TextIO
 from ..exceptions import ConfigurationError
 from ..recording import RecordingError, RecordingWarning
 from ..subscription import SubscriptionWarning
-from .arguments import as_options, parsers
+from .arguments import as_options, complaint, parsers
 from .simulating import simulate
 from .streaming import demo, stream
 
@@ -35,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises ``SystemExit`` where argparse does: after ``--help`` and ``--version``, and with 2 for wrong usage.
     """
     parser, commands = parsers()
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        commands[arguments.command].error(complaint(unknown))
+    _open_missing_streams()
     try:
         with _notes_on_stderr():
             try:
@@ -69,6 +72,14 @@ def _notes_on_stderr() -> Iterator[None]:
         show: Callable[..., None] = note
         warnings.showwarning = show
         yield
+
+
+def _open_missing_streams() -> None:
+    """Give what is printed a place to go where the caller closed stdout or stderr (``>&-``)."""
+    # print() takes None for stdout, so that without this our notes would be between the messages.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _point_at_devnull(stream: TextIO) -> None:

@@ -56,6 +56,7 @@ _AS_OPTIONS: Final = (
     (", or pass allow_plaintext=True", ""),
     ("pass the key as api_key instead", f"set {API_KEY_VARIABLE} instead"),
     ("pass it as api_key, with auth='query' or auth='path'", f"set {API_KEY_VARIABLE} instead"),
+    ("period_ids narrow", "--period narrows"),
     ("data_types", "TYPE"),
     ("symbol_ids", "--symbol"),
     ("exchange_ids", "--exchange"),
@@ -102,6 +103,13 @@ def as_options(advice: str) -> str:
     for argument, option in _AS_OPTIONS:
         advice = advice.replace(argument, option)
     return advice
+
+
+def complaint(unknown: list[str]) -> str:
+    """Return what is wrong with arguments that no parser knows; a key among them is not repeated."""
+    if any(argument.startswith("-") and "key" in argument.lower() for argument in unknown):
+        return f"the API key is no argument, which others could see: set the environment variable {API_KEY_VARIABLE}"
+    return f"unrecognized arguments: {' '.join(unknown)}"
 
 
 def _add_scope(parser: ArgumentParser) -> None:

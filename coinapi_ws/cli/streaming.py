@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -10,7 +11,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from io import TextIOWrapper
 from math import inf
-from pathlib import Path
 from typing import Any, Final
 
 from ..auth import API_KEY_VARIABLE, Secret, api_key_secret
@@ -102,7 +102,7 @@ def _check(arguments: Namespace) -> None:
     """Raise ``ConfigurationError`` for what argparse cannot know to be wrong."""
     if arguments.speed is not None and arguments.recording is None:
         raise ConfigurationError("--speed is the one of a recording; add --recording FILE")
-    if arguments.record is not None and Path(arguments.record).exists():
+    if arguments.record is not None and os.path.lexists(arguments.record):
         raise ConfigurationError(f"{arguments.record} exists already; choose another name for --record")
 
 

@@ -48,12 +48,13 @@ def test_version(run) -> None:
         ("stream exrate --simulate", "exrate needs an asset filter; add --asset BTC/USD"),
         ("stream trade --simulate --symbol $", "--symbol has '$' in it"),
         ("stream trade --simulate --symbol A_ --everything", "--everything and a filter contradict"),
-        ("stream trade --simulate --symbol A_ --period 1MIN", "--period narrow ohlcv alone"),
+        ("stream trade --simulate --symbol A_ --period 1MIN", "--period narrows ohlcv alone"),
         ("stream trade --symbol A_ --endpoint mars", "unknown endpoint; write geo, ncsa"),
         ("stream trade --symbol A_ --endpoint ws://u:p@h/", "set COINAPI_API_KEY instead"),
         ("stream trade --symbol A_ --endpoint ws://h/?apikey=1", "set COINAPI_API_KEY instead"),
         ("stream trade --everything --recording no/such.jsonl", "cannot read no/such.jsonl: No such file"),
         ("stream trade --everything --simulate --record no/such.jsonl", "cannot write no/such.jsonl: No such file"),
+        (f"stream trade --everything --simulate --record {'x' * 300}", "File name too long"),
         ("demo --simulate", "unrecognized arguments"),
         ("simulate --port 65536", "'65536' is no port"),
         ("simulate --port x", "'x' is no port"),
@@ -82,6 +83,15 @@ def test_a_key_that_cannot_be_one_is_not_repeated(run, monkeypatch, canary_key: 
     result = run("stream", "trade", "--symbol", "A_")
     assert result.code == 2
     assert "the API key must be" in result.err
+
+
+@pytest.mark.parametrize("option", ["--api-key", "--apikey", "--key", "--api_key="])
+def test_a_key_as_an_argument_is_told_where_it_belongs_and_not_repeated(run, option: str, canary_key: str) -> None:
+    given = [f"{option}{canary_key}"] if option.endswith("=") else [option, canary_key]
+    result = run("stream", "trade", "--symbol", "A_", *given)
+    assert result.code == 2
+    assert "set the environment variable COINAPI_API_KEY" in result.err
+    assert canary_key not in result.err
 
 
 def test_a_key_does_not_cross_the_network_in_plaintext(run, monkeypatch, canary_key: str) -> None:

@@ -96,6 +96,16 @@ def test_a_pipe_that_was_closed_before_is_no_error(start) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize(("closed", "count"), [(">&-", 0), ("2>&-", 5)])
+def test_a_stream_that_the_shell_closed_is_no_error(closed: str, count: int) -> None:
+    command = f"{shlex.quote(sys.executable)} -m coinapi_ws demo --count 5 --format json {closed}"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0
+    assert "Traceback" not in ended.stderr
+    # Notes that are meant for stderr do not come between the messages.
+    assert len([json.loads(line)["type"] for line in ended.stdout.splitlines()]) == count
+
+
 def test_a_full_disk_is_one_line(start) -> None:
     with open("/dev/full", "w") as full:
         code, _, err = start("demo", "--count", "20", stdout=full.fileno()).result()
