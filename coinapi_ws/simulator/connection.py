@@ -156,6 +156,10 @@ class ServerConnection:
     def _receive_head(self, received: bytes, now_ns: int) -> bytes:
         """Collect the upgrade request and answer it; return what follows it."""
         self._head += received
+        if not b"GET ".startswith(self._head[:4]):
+            # Most often a TLS handshake, whose client would wait for an answer until its patience ends.
+            self._reject(RejectConnection(status_code=400))
+            return b""
         end = self._head.find(b"\r\n\r\n") + 4
         if end < 4:
             if len(self._head) > MAX_HEAD_BYTES:

@@ -436,6 +436,7 @@ def test_a_client_that_vanishes_leaves_nothing(simulator: Simulator, clock: Virt
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", b"400"),
         (b"nonsense\r\n\r\n", b"400"),
+        (b"\x16\x03\x01\x02\x00\x01", b"400"),  # the client takes it for wss://
         (b"GET / HTTP/1.1\r\nHost: a..b\r\nUpgrade: websocket\r\n\r\n", b"400"),
         (
             b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
