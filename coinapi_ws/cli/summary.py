@@ -10,6 +10,11 @@ from typing import Final
 from ..events import Gap, Undecodable
 from ..messages import Message
 
+#: The server confirms no scope and refuses no filter that matches nothing: this is all that is seen of a typing error.
+_NOTHING_CAME: Final = (
+    "nothing came: a quiet market, or filters that match nothing (ids are in capitals, such as COINBASE_SPOT_BTC_USD)"
+)
+
 #: Beyond an hour it is no latency but a replay, or a clock that is wrong.
 _LONGEST_LATENCY_NS: Final = 3600 * 10**9
 
@@ -70,8 +75,7 @@ class Tally:
         if self._latencies:
             p50, p99 = (duration_text(self._percentile(share)) for share in (0.50, 0.99))
             lines[0] += f", latency p50 {p50}, p99 {p99}"
-        if self._types:
-            lines.append(_counts(self._types))
+        lines.append(_counts(self._types) if self._types else _NOTHING_CAME)
         missed = f"{self._gaps.total()} gaps, {self._undecodable} undecodable, {self.surplus} surplus"
         lines.append(f"{missed} ({_counts(self._gaps)})" if self._gaps else missed)
         return lines

@@ -66,7 +66,9 @@ def test_summary_of_one_message_and_of_none() -> None:
     tally = Tally(with_latency=False)
     tally.elapsed_seconds = 0.5
     nothing = "0 gaps, 0 undecodable, 0 surplus"
-    assert tally.lines() == ["0 messages in 0.50 s (0 a second)", nothing]
+    summary, reason, rest = tally.lines()
+    assert (summary, rest) == ("0 messages in 0.50 s (0 a second)", nothing)
+    assert "filters that match nothing (ids are in capitals" in reason
     tally.add(delayed(5))
     assert tally.lines() == ["1 message in 0.50 s (2 a second)", "trade 1", nothing]
 
