@@ -16,7 +16,7 @@ from urllib.parse import unquote_plus
 HIDDEN: Final = "***"
 _PATH_PREFIX: Final = "APIKEY-"
 _BASIC_USER: Final = "coinapi"
-_HIDDEN_HEADERS: Final = frozenset({"x-coinapi-key", "cookie", "proxy-authorization"})
+_HIDDEN_HEADERS: Final = frozenset({"cookie", "proxy-authorization"})
 # The value may be cut off by the end of a malformed text.
 _KEY_IN_JSON: Final = re.compile(r'("(?:[^"\\]|\\.)*"\s*:\s*")((?:[^"\\]|\\.)*)', re.DOTALL)
 
@@ -67,12 +67,12 @@ def shown_request(target: str, headers: Iterable[tuple[bytes, bytes]]) -> Upgrad
     path, mark, query = target.partition("?")
     segments = (_PATH_PREFIX + HIDDEN if s.upper().startswith(_PATH_PREFIX) else s for s in path.split("/"))
     parameters = (
-        f"{n}={HIDDEN}" if n.lower() == "apikey" else p for p in query.split("&") for n in (p.partition("=")[0],)
+        f"{n}={HIDDEN}" if _may_name_a_key(n) else p for p in query.split("&") for n in (p.partition("=")[0],)
     )
     shown = []
     for raw_name, raw_value in headers:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        if name.lower() in _HIDDEN_HEADERS:
+        if name.lower() in _HIDDEN_HEADERS or _may_name_a_key(name):
             value = HIDDEN
         elif name.lower() == "authorization":
             scheme, space, _ = value.partition(" ")
@@ -86,10 +86,14 @@ def shown_text(text: str) -> str:
 
     def hide(match: re.Match[str]) -> str:
         name = match.group(1).partition(":")[0].strip().strip('"')
-        is_key = name.replace("_", "").lower() == "apikey" or "\\" in name
-        return match.group(1) + HIDDEN if is_key else match.group(0)
+        return match.group(1) + HIDDEN if _may_name_a_key(name) else match.group(0)
 
     return _KEY_IN_JSON.sub(hide, text)
+
+
+def _may_name_a_key(name: str) -> bool:
+    # A key under a wrong or an escaped name is refused, but a key all the same.
+    return "key" in name.lower() or "\\" in name or "%" in name
 
 
 def _authorization_key(value: str) -> list[str]:

@@ -105,6 +105,25 @@ def test_the_upgrade_proves_nothing(clock: VirtualClock) -> None:
         client.close()
 
 
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda key: ("", [], {"api-key": key}),
+        lambda key: ("", [], {"X-CoinAPI-Key": key}),
+        lambda key: (f"?api_key={key}", [], {}),
+        lambda key: (f"?%61pikey={key}", [], {}),
+        lambda key: ("", [f"X-API-Key: {key}"], {}),
+    ],
+)
+def test_a_key_under_a_wrong_name_is_not_shown_either(
+    clock: VirtualClock, canary_key: str, way, assert_no_canary
+) -> None:
+    with Simulator(clock=clock, api_keys=(canary_key,)) as simulator:
+        assert talk(simulator, way(canary_key))["message"] == "Invalid API key"
+        assert_no_canary(simulator.received)
+        assert_no_canary(simulator.requests)
+
+
 def test_one_string_is_not_a_collection_of_keys() -> None:
     with pytest.raises(TypeError, match="iterable of keys"):
         Simulator(api_keys="k1")
