@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, Final
 
 from . import exceptions
 from .exceptions import CoinAPIError
 
 if TYPE_CHECKING:
     from .subscription import Scope
+
+#: Of what the server said, a line shows so many characters; ``server_text`` has more.
+_SHOWN_TEXT: Final = 200
 
 
 class Cause(Enum):
@@ -98,7 +102,7 @@ class Disconnected(Event):
         """Say in one line what happened and what is known."""
         facts = [self.detail]
         if self.server_text:
-            facts.append(f"the server said: {self.server_text!r}")
+            facts.append(f"the server said: {shorten(self.server_text, _SHOWN_TEXT, placeholder=' …')!r}")
         if self.code != 1006:
             facts.append(f"close code {self.code}" + (f" {self.reason!r}" if self.reason else ""))
         if self.stage in ("hello", "live"):

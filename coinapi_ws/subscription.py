@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final
 
 from .endpoints import Endpoint
@@ -46,6 +47,10 @@ _WIRE_LIMITS: Final = {
     "limit_ms_exrate": "subscribe_update_limit_ms_exrate",
 }
 _FILTERS: Final = ("symbol_ids", "exchange_ids", "asset_ids")
+
+_EMPTY_SCOPE: Final = (
+    "an empty scope would ask for everything; name at least one Subscription, or close the connection instead"
+)
 
 WIRE_HELLO: Final = "hello"
 WIRE_INCREMENTAL: Final = "incremental"
@@ -185,7 +190,7 @@ class Scope:
         Raises ``ConfigurationError`` where members have different kinds of filter or different limits.
         """
         if not self._members:
-            raise UsageError("an empty scope would ask for everything; close the connection instead")
+            raise UsageError(_EMPTY_SCOPE)
         first = self._members[0]
         if len(self._members) == 1:
             return first
@@ -284,7 +289,7 @@ def frames_between(sent: Scope, wanted: Scope, *, wire: str = WIRE_HELLO) -> tup
     if wire not in (WIRE_HELLO, WIRE_INCREMENTAL):
         raise ConfigurationError(f'wire={wire!r} is not possible; write "hello" or "incremental"')
     if not wanted:
-        raise UsageError("an empty scope would ask for everything; close the connection instead")
+        raise UsageError(_EMPTY_SCOPE)
     if wanted == sent:
         return ()
     if wire == WIRE_HELLO:
@@ -363,7 +368,9 @@ def _warn(subscription: Subscription) -> None:
         if data_type in _RETIRED_DATA_TYPES:
             texts.append(f"the server ends connections that ask for the retired data type {data_type!r}")
         elif data_type not in KNOWN_DATA_TYPES:
-            texts.append(f"unknown data type {data_type!r}; known are {', '.join(KNOWN_DATA_TYPES)}")
+            near = get_close_matches(data_type, KNOWN_DATA_TYPES, n=1)
+            meant = f"did you mean {near[0]!r}? Known" if near else "known"
+            texts.append(f"unknown data type {data_type!r}; {meant} are {', '.join(KNOWN_DATA_TYPES)}")
     for symbol in subscription.symbol_ids:
         if not symbol.endswith(("_", "$")):
             texts.append(

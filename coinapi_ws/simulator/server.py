@@ -33,6 +33,8 @@ _STEPS_A_FLUSH: Final = 64
 #: A client that never stops sending must not keep `settle` for ever.
 _SETTLE_TURNS: Final = 1000
 _JOIN_SECONDS: Final = 10.0
+#: How long new clients wait where no descriptor was left for them.
+_ACCEPT_AGAIN_SECONDS: Final = 0.1
 
 
 class _Client:
@@ -103,6 +105,7 @@ class Simulator:
         self._settle_done = 0
         self._is_stopping = False
         self._has_ended = False
+        self._accepting = True
         self._clients: list[_Client] = []
         self._wanted: frozenset[Stream] | None = None
 
@@ -253,7 +256,12 @@ class Simulator:
 
     def _turn(self, timeout: float | None) -> bool:
         """Wait, read, run what is due, write. Return whether anything was there to be read."""
+        if not self._accepting:
+            timeout = _ACCEPT_AGAIN_SECONDS if timeout is None else min(timeout, _ACCEPT_AGAIN_SECONDS)
         ready = self._selector.select(timeout)
+        if not self._accepting:
+            self._selector.register(self._listener, selectors.EVENT_READ)
+            self._accepting = True
         now_ns = self._now_ns()
         # Timers first: what arrived did so after they became due.
         self._run_timers(now_ns)
@@ -346,6 +354,11 @@ class Simulator:
             try:
                 accepted, _ = self._listener.accept()
             except (BlockingIOError, ConnectionError):
+                return
+            except OSError:
+                # No descriptor is left: the client waits in the backlog, and those who are here are served on.
+                self._selector.unregister(self._listener)
+                self._accepting = False
                 return
             try:
                 transport = Transport(accepted, self._ssl_context)
