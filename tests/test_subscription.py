@@ -112,7 +112,7 @@ def warned(*args: Any, **fields: Any) -> list[warnings.WarningMessage]:
         (["trade"], ["BINANCE"], ["matches by prefix.*write 'BINANCE\\$' .* or 'BINANCE_'"]),
         (["trade"], ["A", "B"], ["'A' matches by prefix", "'B' matches by prefix"]),
         (["trade"], ["BINANCE_", BTC], []),
-        (["trades"], [BTC], ["'trades'; did you mean 'trade'? Known are book5, .*, connectivity_status"]),
+        (
             ["trades"],
             [BTC],
             ["unknown data type 'trades'; did you mean 'trade'? Known are book5, .*, connectivity_status"],
