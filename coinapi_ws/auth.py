@@ -50,8 +50,8 @@ class Secret:
 
     @property
     def is_sendable(self) -> bool:
-        """True for non-empty printable ASCII without spaces and quotes, as keys and tokens are."""
-        return re.fullmatch(r"[!#-&(-~]+", self._value) is not None
+        """True for non-empty printable ASCII without spaces, and with no quote at either end."""
+        return re.fullmatch(r"""(?!["'])[!-~]+(?<!["'])""", self._value) is not None
 
     def redact(self, text: str) -> str:
         """Replace the value, in each form it takes on the wire, by ``***``."""
@@ -89,7 +89,7 @@ def check_sendable(secret: Secret, what: str) -> None:
     """Raise ``ConfigurationError`` unless a header can carry the secret, without showing it."""
     if not secret.is_sendable:
         raise ConfigurationError(
-            f"{what} must be a non-empty string of printable ASCII without spaces or quotes; "
+            f"{what} must be a non-empty string of printable ASCII without spaces; "
             "look for a newline or quotes around it"
         )
 

@@ -33,7 +33,8 @@ class Options:
     - ``request_heartbeats``: ask for a heartbeat after each second of silence; without them neither
       ``live_timeout`` nor ``silence_timeout`` is watched.
     - ``wire``: "hello" or "incremental". ``deliver_surplus``: deliver what a merged hello brings beyond the scope.
-    - ``open_timeout``: seconds for TCP, TLS and upgrade together, over all addresses. ``live_timeout``: seconds from
+    - ``open_timeout``: seconds for TCP, TLS and upgrade together, over all addresses; also the longest wait for the
+      server's limits to allow a connect or the first hello. ``live_timeout``: seconds from
       the hello to the first data or heartbeat. ``silence_timeout``: seconds without any message.
       ``close_timeout``: seconds for the close handshake. None switches one off, but for ``close_timeout``.
     - ``ping_interval``, ``ping_timeout``: seconds; own Pings, off by default.
@@ -45,7 +46,7 @@ class Options:
     """
 
     endpoint: Endpoint
-    api_key: Secret | None = None
+    api_key: Secret | None = field(default=None, repr=False)
     auth: str = "header"
     jwt: Callable[[], str] | None = field(default=None, repr=False)
     numbers: str = "float"

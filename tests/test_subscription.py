@@ -115,7 +115,7 @@ def warned(*args: Any, **fields: Any) -> list[warnings.WarningMessage]:
         (
             ["trades"],
             [BTC],
-            ["unknown data type 'trades'; did you mean 'trade'? Known are book5, .*, connectivity_status"],
+            ["did you mean 'trade'\\? Known are book5, .*, connectivity_status"],
         ),
         (["volume"], [BTC], ["retired data type 'volume'"]),
         (["ticker"], [BTC], ["retired data type 'ticker'"]),

@@ -15,7 +15,14 @@ import certifi
 
 from ..auth import Secret, check_sendable
 from ..events import Cause, Disconnected
-from ..exceptions import CoinAPIError, ConnectError, ConnectionClosed, UsageError
+from ..exceptions import (
+    CoinAPIError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionClosed,
+    RateLimited,
+    UsageError,
+)
 from ..options import Options
 from ..protocol.pacing import UPGRADE, Pacer
 from ..protocol.session import Item, Session, SessionStats
@@ -30,6 +37,10 @@ Resolve: TypeAlias = "Callable[[str, int], Sequence[Address]]"
 HIGH_WATER_BYTES: Final = 64 * 1024
 #: After the Close frames the server ends TCP (RFC 6455, 7.1.1); it is given this long, so that ours is not lost.
 LINGER_SECONDS: Final = 1.0
+
+
+#: What waits in the socket may be what a timer is missing (F7); a bound, since a flood never ends (F3).
+_READS_BEFORE_TIMEOUT: Final = 64
 
 
 class SharedPacer(Pacer):
@@ -96,6 +107,8 @@ class SelectorConnection:
         clock: Callable[[], float] = time.monotonic,
         wall_clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        if ssl_context is not None:
+            _check_context(ssl_context)
         self._options = options
         self._ssl_context = ssl_context
         self._resolve = resolve or resolve_host
@@ -162,14 +175,13 @@ class SelectorConnection:
         now = self._clock()
         if self._phase is _Phase.CONNECTING:
             return self._connect(now)
-        transport = self._transport
-        if transport is None or self._phase not in (_Phase.UP, _Phase.LINGERING):
-            return []
-        received = transport.receive()
-        if self._phase is _Phase.LINGERING:
-            return self._linger(transport)
-        self._session.receive_data(received, now, self._wall_clock_ns())
-        return self._turn(now)
+        if self._phase is _Phase.UP:
+            self._read(now, 1)
+            return self._turn(now)
+        if self._phase is _Phase.LINGERING and self._transport is not None:
+            self._transport.receive()
+            return self._linger(self._transport)
+        return []
 
     def handle_write(self) -> list[Item]:
         """Send what waits, or go on connecting."""
@@ -200,6 +212,8 @@ class SelectorConnection:
         if self._phase is _Phase.CONNECTING:
             return self._connect(now)
         if self._phase is _Phase.UP:
+            if self.want_read():
+                self._read(now, _READS_BEFORE_TIMEOUT)
             self._session.handle_timeout(now)
             return self._turn(now)
         if self._phase is _Phase.LINGERING and self._deadline is not None and now >= self._deadline:
@@ -250,8 +264,7 @@ class SelectorConnection:
         is_vendor = endpoint.is_vendor
         allowed = self._pacer.take(endpoint.authority, UPGRADE, now, is_vendor=is_vendor)
         if allowed > now:
-            self._phase, self._paced_until = _Phase.PACED, allowed
-            return []
+            return self._wait_for_budget(now, allowed)
         if self._options.jwt is not None:
             self._jwt = self._ask_jwt(self._options.jwt)
         self._phase = _Phase.CONNECTING
@@ -259,15 +272,25 @@ class SelectorConnection:
             self._deadline = now + self._options.open_timeout
         try:
             addresses = self._resolve(endpoint.host, endpoint.port)
+            context = (self._ssl_context or default_ssl_context()) if endpoint.tls else None
+            self._transport = Transport(endpoint.host, addresses, ssl_context=context, deadline=self._deadline)
         except OSError as error:
             detail = f"the name {endpoint.host} was not resolved: {error.strerror or type(error).__name__}"
             return self._fail(now, ConnectError, detail)
         except BaseException:
             self.abandon()  # the error is the caller's to see
             raise
-        context = (self._ssl_context or default_ssl_context()) if endpoint.tls else None
-        self._transport = Transport(endpoint.host, addresses, ssl_context=context, deadline=self._deadline)
         return self._connect(self._clock())
+
+    def _wait_for_budget(self, now: float, allowed: float) -> list[Item]:
+        """Wait until the server's limits allow a connect, but no longer than the opening may take."""
+        wait, patience = allowed - now, self._options.open_timeout
+        if patience is None or wait <= patience:
+            self._phase, self._paced_until = _Phase.PACED, allowed
+            return []
+        detail = f"the server's limits allow the next connect in {wait:.0f} s"
+        self._session.lose(now, detail, error_type=RateLimited, retry_after=wait)
+        return self._turn(now)
 
     def _connect(self, now: float) -> list[Item]:
         assert self._transport is not None
@@ -314,6 +337,15 @@ class SelectorConnection:
         transport.shut_down_writing()
         return items + self._linger(transport)
 
+    def _read(self, now: float, most: int) -> None:
+        """Give the session what the socket has, by at most so many reads."""
+        assert self._transport is not None
+        for _ in range(most):
+            received = self._transport.receive()
+            if not received:
+                return
+            self._session.receive_data(received, now, self._wall_clock_ns())
+
     def _send(self, transport: Transport) -> None:
         transport.flush()
         if transport.unsent_bytes < HIGH_WATER_BYTES:
@@ -341,6 +373,13 @@ class SelectorConnection:
         if self._transport is not None:
             self._transport.close()
         return [self._ending]
+
+
+def _check_context(context: object) -> None:
+    if not isinstance(context, ssl.SSLContext):
+        raise ConfigurationError(f"ssl is an ssl.SSLContext, not {type(context).__name__}")
+    if context.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise ConfigurationError("ssl is a context for servers; write ssl.create_default_context()")
 
 
 def resolve_host(host: str, port: int) -> list[Address]:

@@ -57,7 +57,7 @@ class Sequences:
 
         Frames of the old scope may still be on their way, so the pairs are not forgotten at once.
         """
-        for pair in self._next:
+        for pair in self._next.keys() | self._has_snapshot:
             if not kept.may_match(_probe(*pair)):
                 self._may_restart.add(pair)
                 self._has_snapshot.discard(pair)

@@ -2,7 +2,8 @@
 
 Time is a parameter: ``now`` is in seconds on the caller's monotonic clock, ``received_ns`` the wall clock in
 nanoseconds when bytes were read. Not thread-safe; never blocks. Whatever bytes arrive, only errors of this
-package come out, memory is bounded by the limits in the options, and exactly one ``Disconnected`` is the last item.
+package come out, exactly one ``Disconnected`` is the last item, and memory is bounded by the limits in the options, but
+for a few words for each (type, symbol_id) whose sequence is watched.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..exceptions import (
     ConnectionClosed,
     ConnectTimeout,
     ProtocolError,
+    RateLimited,
     UsageError,
 )
 from ..messages import ErrorMessage, Message, ReconnectNotice
@@ -154,8 +156,13 @@ class Session:
         self._websocket.receive_eof()
         self._take_websocket_events(now, 0)
 
-    def lose(self, now: float, detail: str, *, error_type: type[CoinAPIError]) -> None:
-        """End the session because its connection could not be had, or broke; ``detail`` names no secret."""
+    def lose(
+        self, now: float, detail: str, *, error_type: type[CoinAPIError], retry_after: float | None = None
+    ) -> None:
+        """End the session because its connection could not be had, or broke; ``detail`` names no secret.
+
+        ``retry_after`` is for a connection that the server's limits do not allow yet, in seconds.
+        """
         if self._state is SessionState.CLOSED:
             return
         self._websocket.receive_eof()
@@ -165,7 +172,12 @@ class Session:
             self._take_close(Closed(ABNORMAL_CLOSURE), now)
         else:
             cause = classify_close(ABNORMAL_CLOSURE, notified=self._notified)
-            self._end(now, Disconnected(cause=cause, initiator="network", detail=detail, error_type=error_type))
+            if retry_after is not None:
+                cause = Cause.RATE_LIMIT
+            ending = Disconnected(
+                cause=cause, initiator="network", detail=detail, error_type=error_type, retry_after=retry_after
+            )
+            self._end(now, ending)
 
     def frames(self) -> list[Message | Event | Frame]:
         """Return what came since the last call: events and session messages, and market data not yet decoded.
@@ -206,7 +218,11 @@ class Session:
         if self._state in (SessionState.CLOSING, SessionState.CLOSED):
             raise UsageError("the connection is closed; its scope cannot be changed")
         scope.check_endpoint(self._options.endpoint)
-        frames = frames_between(self._scope if self._hello_sent else Scope(), scope, wire=self._options.wire)
+        wire = self._options.wire
+        anew = frames_between(Scope(), scope, wire=wire)
+        frames = frames_between(self._scope, scope, wire=wire) if self._hello_sent else anew
+        if self._unsent and len(self._unsent) + len(frames) > len(anew):
+            frames = anew  # so no more frames wait than a new beginning takes
         if frames and frames[0].type == "hello":
             self._unsent.clear()  # it replaces whatever they would have asked for
         self._unsent.extend(frames)
@@ -222,8 +238,8 @@ class Session:
         """Begin to close; data goes on to arrive until the server's Close frame. Idempotent."""
         if self._state in (SessionState.CLOSING, SessionState.CLOSED):
             return
-        if self._websocket.state is WebSocketState.OPEN:
-            self._websocket.close(code, reason)
+        self._websocket.close(code, reason)
+        if self._websocket.state is WebSocketState.CLOSING:
             self._move(Step.CLOSE)
             self._deadlines = {"close": now + self._options.close_timeout}
             self._pings.clear()  # an answer must not revive the watch for the others
@@ -285,6 +301,8 @@ class Session:
     def _take_websocket_events(self, now: float, received_ns: int) -> None:
         messages = self._messages
         for event in self._websocket.events():
+            if self._state is SessionState.CLOSED:
+                break
             if isinstance(event, TextReceived):
                 self._take_text(event.payload, now, received_ns)
             elif isinstance(event, BinaryReceived):
@@ -360,7 +378,7 @@ class Session:
             is_vendor = self._options.endpoint.is_vendor
             allowed = self._pacer.take(self._host, HELLO, now, is_vendor=is_vendor)
             if allowed > now:
-                self._deadlines["scope"] = allowed
+                self._wait_for_budget(now, allowed)
                 return
             self._websocket.send(self._hello_text(self._unsent.popleft()))
             if not self._hello_sent:
@@ -369,6 +387,21 @@ class Session:
                 if self._options.request_heartbeats:
                     self._set_deadline("live", now, self._options.live_timeout)
         self._deadlines.pop("scope", None)
+
+    def _wait_for_budget(self, now: float, allowed: float) -> None:
+        """Wait with what is to be sent, but with the first hello no longer than the opening may take."""
+        wait, patience = allowed - now, self._options.open_timeout
+        if self._hello_sent or patience is None or wait <= patience:
+            self._deadlines["scope"] = allowed
+            return
+        detail = f"the server's limits allow the next hello in {wait:.0f} s"
+        self._websocket.fail(1001, detail)
+        self._end(
+            now,
+            Disconnected(
+                cause=Cause.RATE_LIMIT, initiator="client", detail=detail, error_type=RateLimited, retry_after=wait
+            ),
+        )
 
     def _hello_text(self, frame: ScopeFrame) -> str:
         fields: dict[str, object] = {"type": frame.type}
@@ -404,8 +437,10 @@ class Session:
         self._websocket.fail(1001, details[name])
         if self._take_unended_rejection(now):
             return
-        error_type = ConnectTimeout if name in ("upgrade", "live") else ConnectionClosed
-        ending = Disconnected(cause=Cause.NETWORK, initiator="client", detail=details[name], error_type=error_type)
+        timeout_type = ConnectTimeout if name in ("upgrade", "live") else ConnectionClosed
+        # An error that nothing followed says more than the silence after it.
+        cause, error_type = self._verdict or (Cause.NETWORK, timeout_type)
+        ending = Disconnected(cause=cause, initiator="client", detail=details[name], error_type=error_type)
         self._end(now, ending)
 
     def _take_unended_rejection(self, now: float) -> bool:

@@ -141,7 +141,7 @@ def test_a_close_before_the_hello_may_leave_is_the_end_of_the_stream(canary_key:
     """A server that limits hellos to none for now, and closes in order, has refused nothing."""
 
     def close(server: ServerSide) -> None:
-        server.upgrade([(b"X-WsHelloPerIpLimit-RetryAfterMs", b"60000")])
+        server.upgrade([(b"X-WsHelloPerIpLimit-RetryAfterMs", b"9000")])
         server.close()
         assert isinstance(server.event(), CloseConnection)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import threading
@@ -23,6 +24,7 @@ from coinapi_ws import (
     Heartbeat,
     Live,
     Options,
+    RateLimited,
     Scope,
     SelectorConnection,
     SessionState,
@@ -371,3 +373,43 @@ def test_an_end_without_a_close_frame_is_abnormal_t5(make: Make, listener: Liste
     assert end.error_type is ConnectionClosed
     assert end.code == 1006
     assert not end.clean
+
+
+def test_a_wait_for_the_limits_is_no_longer_than_the_opening_may_take(
+    make: Make, listener: Listener, clock: FakeClock
+) -> None:
+    pacer = SharedPacer()
+    authority = f"127.0.0.1:{listener.getsockname()[1]}"
+    pacer.observe(authority, [("x-wsrequestsperiplimit-retryafterms", "3600000")], clock.now)
+    end = ending(make(url_of(listener), pacer=pacer).start())
+    assert (end.cause, end.error_type, end.stage, end.retry_after) == (Cause.RATE_LIMIT, RateLimited, "connect", 3600)
+    assert "next connect in 3600 s" in str(end.error())
+
+
+def test_what_waits_in_the_socket_is_read_before_a_timeout_counts_f7(
+    make: Make, listener: Listener, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F7: whoever comes back late finds the answer, not a connection given up while it lay there in many reads."""
+    connection = make(url_of(listener))
+    server, _ = up(connection, listener)
+    monkeypatch.setattr("coinapi_ws.drivers.transport.READ_BYTES", 100)
+    server.text('{"pad":"' + "x" * 2000 + '","type":"trade"}')
+    select.select([connection], [], [], 10)
+    clock.now += 3600
+    assert [type(item) for item in connection.handle_timeout()] == [Live, Trade]
+    assert connection.state is SessionState.LIVE
+    # Where nothing came, the time is up.
+    clock.now += 3600
+    end = ending(connection.handle_timeout())
+    assert "no message for 30" in end.detail
+
+
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "for servers"), (object(), "not object"), (False, "not bool")],
+)
+def test_what_is_no_context_for_clients_is_refused_before_anything_else(
+    make: Make, context: object, message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make("wss://localhost:1/", ssl_context=context)

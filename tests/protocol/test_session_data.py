@@ -270,9 +270,25 @@ def test_while_the_first_hello_waits_the_scope_may_change(converse: Converse) ->
 def test_while_incremental_frames_wait_further_ones_queue_behind(converse: Converse) -> None:
     talk = converse(request_heartbeats=False, wire="incremental").upgrade(*PACED)
     talk.set_scope(TRADES, QUOTES)
-    talk.set_scope(QUOTES)
+    talk.set_scope(TRADES, QUOTES, BOOKS)
     talk.advance(20)
-    assert [hello["type"] for hello in talk.hellos()] == ["hello", "subscribe", "unsubscribe"]
+    assert [hello["type"] for hello in talk.hellos()] == ["hello", "subscribe", "subscribe"]
+
+
+def test_no_more_frames_wait_than_a_new_beginning_takes(converse: Converse) -> None:
+    talk = converse(request_heartbeats=False, wire="incremental").upgrade(*PACED)
+    for _ in range(100):
+        talk.set_scope(TRADES, QUOTES)
+        talk.set_scope(TRADES)
+    talk.set_scope(TRADES, BOOKS)
+    talk.advance(60)
+    hellos = [(hello["type"], hello["subscribe_data_type"]) for hello in talk.hellos()]
+    assert len(hellos) <= 3
+    assert hellos[0] == ("hello", ["trade"])
+    asked: set[str] = set()
+    for kind, types in hellos:
+        asked = {"hello": set(types), "subscribe": asked | set(types), "unsubscribe": asked - set(types)}[kind]
+    assert asked == {"trade", "book"}
 
 
 def test_a_hello_that_begins_anew_replaces_incremental_frames_that_wait(converse: Converse) -> None:

@@ -9,7 +9,7 @@ from conversation import HEARTBEAT, TRADES, Conversation, error, trade
 from websocket_peer import BINARY, PING, accept, close, frame, text
 
 from coinapi_ws.events import Cause
-from coinapi_ws.exceptions import AuthenticationError, ConnectionClosed, ConnectTimeout
+from coinapi_ws.exceptions import AuthenticationError, ConnectionClosed, ConnectTimeout, RateLimited
 from coinapi_ws.protocol import SessionState
 
 Converse = Callable[..., Conversation]
@@ -71,13 +71,41 @@ def test_proof_of_life_has_a_deadline_after_the_hello(converse: Converse) -> Non
     talk.advance(5)
     talk.receive(accept(talk.request))
     talk.advance(7.9)
-    talk.say(error("no proof"))
     talk.receive(frame(PING))
     assert talk.session.state is SessionState.OPEN
     talk.advance(0.1)
     ended = talk.disconnected
-    assert (ended.cause, ended.stage, ended.server_text) == (Cause.NETWORK, "hello", "no proof")
+    assert (ended.cause, ended.stage, ended.server_text) == (Cause.NETWORK, "hello", None)
     assert ended.error_type is ConnectTimeout
+    assert talk.closes == [b"\x03\xe9"]
+
+
+def test_an_error_that_only_silence_follows_keeps_its_class(converse: Converse) -> None:
+    talk = converse(live_timeout=8).upgrade()
+    talk.say(error("Invalid API key"))
+    talk.advance(8)
+    ended = talk.disconnected
+    assert (ended.cause, ended.stage, ended.server_text) == (Cause.CREDENTIALS, "hello", "Invalid API key")
+    assert ended.error_type is AuthenticationError
+    assert "neither data nor a heartbeat" in ended.detail
+
+
+@pytest.mark.parametrize(("open_timeout", "waits"), [(10, False), (31, True), (None, True)])
+def test_the_first_hello_waits_for_the_limits_no_longer_than_the_opening_may_take(
+    converse: Converse, open_timeout: float | None, waits: bool
+) -> None:
+    talk = converse(open_timeout=open_timeout).start()
+    talk.receive(accept(talk.request, "X-WsHelloPerIpLimit-RetryAfterMs: 30000"))
+    if waits:
+        talk.advance(30)
+        assert talk.kinds == ["Connected"]
+        assert len(talk.hellos()) == 1
+        return
+    ended = talk.disconnected
+    assert (ended.cause, ended.stage, ended.retry_after) == (Cause.RATE_LIMIT, "hello", 30)
+    assert ended.error_type is RateLimited
+    assert "next hello in 30 s" in str(ended.error())
+    assert talk.hellos() == []
     assert talk.closes == [b"\x03\xe9"]
 
 
@@ -89,7 +117,7 @@ def test_proof_of_life_may_take_for_ever(converse: Converse, how: dict[str, obje
 
 def test_silence_has_a_deadline_that_each_message_moves(converse: Converse) -> None:
     talk = converse(silence_timeout=10).live()
-    for message in (text(trade()), text(HEARTBEAT), text("no JSON"), frame(BINARY), text(error("x"))):
+    for message in (text(error("x")), text(trade()), text(HEARTBEAT), text("no JSON"), frame(BINARY)):
         talk.advance(9.9)
         talk.receive(message)
     talk.advance(9.9)
