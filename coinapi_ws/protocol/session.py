@@ -19,23 +19,21 @@ from ..decoding import Decoder
 from ..events import Cause, Connected, Disconnected, Event, Live, Undecodable
 from ..exceptions import (
     CoinAPIError,
-    ConnectError,
-    ConnectionClosed,
-    ConnectTimeout,
-    ProtocolError,
     RateLimited,
     UsageError,
 )
 from ..messages import ErrorMessage, Message, ReconnectNotice
 from ..options import Options
 from ..subscription import Scope, ScopeFrame, frames_between
-from .pacing import HELLO, LIMIT_HEADER_PREFIXES, Pacer, retry_after_seconds
-from .reconnect import Verdict, classify_close, classify_error, classify_status
+from . import endings
+from .pacing import HELLO, LIMIT_HEADER_PREFIXES, Pacer
+from .reconnect import Verdict, classify_error
 from .sequences import Sequences
 from .states import TRANSITIONS, SessionState, Step
 from .surplus import Surplus
 from .websocket import (
     ABNORMAL_CLOSURE,
+    GOING_AWAY,
     NORMAL_CLOSURE,
     BinaryReceived,
     Closed,
@@ -49,8 +47,6 @@ from .websocket import (
 
 #: Frames of these types concern the session itself, and so do those whose type their end does not show.
 _SESSION_TYPES: Final = frozenset({"error", "reconnect", "hearbeat", "heartbeat"})
-#: Close codes that are no error (RFC 6455, 7.4.1); 1005 stands for a Close frame without a code.
-_CLEAN_CODES: Final = frozenset({1000, 1001, 1005})
 _MAX_SERVER_TEXT: Final = 500
 _MAX_LIMIT_HEADER_LENGTH: Final = 64
 
@@ -171,12 +167,7 @@ class Session:
         if self._verdict is not None or self._state is SessionState.CLOSING:
             self._take_close(Closed(ABNORMAL_CLOSURE), now)
         else:
-            cause = classify_close(ABNORMAL_CLOSURE, notified=self._notified)
-            if retry_after is not None:
-                cause = Cause.RATE_LIMIT
-            ending = Disconnected(
-                cause=cause, initiator="network", detail=detail, error_type=error_type, retry_after=retry_after
-            )
+            ending = endings.lost(detail, error_type, notified=self._notified, retry_after=retry_after)
             self._end(now, ending)
 
     def frames(self) -> list[Message | Event | Frame]:
@@ -395,13 +386,8 @@ class Session:
             self._deadlines["scope"] = allowed
             return
         detail = f"the server's limits allow the next hello in {wait:.0f} s"
-        self._websocket.fail(1001, detail)
-        self._end(
-            now,
-            Disconnected(
-                cause=Cause.RATE_LIMIT, initiator="client", detail=detail, error_type=RateLimited, retry_after=wait
-            ),
-        )
+        self._websocket.fail(GOING_AWAY, detail)
+        self._end(now, endings.lost(detail, RateLimited, notified=self._notified, retry_after=wait))
 
     def _hello_text(self, frame: ScopeFrame) -> str:
         fields: dict[str, object] = {"type": frame.type}
@@ -423,24 +409,11 @@ class Session:
     # The end
 
     def _expire(self, name: str, now: float) -> None:
-        options = self._options
-        if name == "close":
-            detail = f"the server did not answer our Close within {options.close_timeout:g} s"
-            self._end(now, Disconnected(cause=Cause.LOCAL, initiator="client", detail=detail))
-            return
-        details = {
-            "upgrade": "the server did not answer the upgrade in time",
-            "live": f"neither data nor a heartbeat within {options.live_timeout} s of the hello",
-            "silence": f"no message for {options.silence_timeout} s, though heartbeats were asked for",
-            "pong": f"no Pong within {options.ping_timeout} s",
-        }
-        self._websocket.fail(1001, details[name])
-        if self._take_unended_rejection(now):
-            return
-        timeout_type = ConnectTimeout if name in ("upgrade", "live") else ConnectionClosed
-        # An error that nothing followed says more than the silence after it.
-        cause, error_type = self._verdict or (Cause.NETWORK, timeout_type)
-        ending = Disconnected(cause=cause, initiator="client", detail=details[name], error_type=error_type)
+        ending = endings.expired(name, self._options, self._verdict)
+        if name != "close":
+            self._websocket.fail(GOING_AWAY, ending.detail)
+            if self._take_unended_rejection(now):
+                return
         self._end(now, ending)
 
     def _take_unended_rejection(self, now: float) -> bool:
@@ -452,47 +425,11 @@ class Session:
 
     def _take_rejection(self, rejected: Rejected, now: float) -> None:
         self._learn_limits(rejected.headers, now)
-        cause, error_type = classify_status(rejected.status)
-        ending = Disconnected(
-            cause=cause,
-            initiator="server",
-            detail=f"the server refused the upgrade with HTTP status {rejected.status}",
-            error_type=error_type,
-            server_text=self._redact(rejected.body.decode("utf-8", "replace"))[:_MAX_SERVER_TEXT].strip(),
-            status=rejected.status,
-            retry_after=retry_after_seconds(rejected.headers),
-        )
-        self._end(now, ending)
+        self._end(now, endings.rejected(rejected))
 
     def _take_close(self, closed: Closed, now: float) -> None:
-        cause: Cause
-        error_type: type[CoinAPIError] | None
-        initiator = "server" if closed.by_peer else "network"
-        if closed.violation is not None:
-            cause, error_type, initiator = Cause.PROTOCOL, ProtocolError, "client"
-            detail = closed.violation
-        elif self._state is SessionState.CLOSING:
-            cause, error_type, initiator = Cause.LOCAL, None, "client"
-            detail = "closed by us" if closed.clean else "the server dropped the connection while we closed"
-        elif self._verdict is not None:
-            cause, error_type = self._verdict
-            detail = "the server sent an error and closed"
-        elif closed.by_peer:
-            cause = classify_close(closed.code, notified=self._notified)
-            error_type = None if closed.code in _CLEAN_CODES else ConnectionClosed
-            detail = "the server closed the connection"
-        else:
-            cause = classify_close(ABNORMAL_CLOSURE, notified=self._notified)
-            error_type = ConnectError if self._stage == "upgrade" else ConnectionClosed
-            detail = "the connection ended without a Close frame"
-        ending = Disconnected(
-            cause=cause,
-            initiator=initiator,
-            detail=detail,
-            error_type=error_type,
-            code=closed.code,
-            reason=self._redact(closed.reason),
-            clean=closed.clean,
+        ending = endings.closed(
+            closed, self._state, upgraded=self._connected is not None, verdict=self._verdict, notified=self._notified
         )
         self._end(now, ending)
 
@@ -503,7 +440,10 @@ class Session:
             replace(
                 ending,
                 stage=self._stage,
-                server_text=ending.server_text or self._last_error or None,
+                reason=self._redact(ending.reason),
+                server_text=self._redact(ending.server_text or "")[:_MAX_SERVER_TEXT].strip()
+                or self._last_error
+                or None,
                 limits=self._limits,
                 silent_for=None if self._last_bytes is None else now - self._last_bytes,
                 bytes_received=self._bytes,

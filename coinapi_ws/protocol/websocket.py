@@ -41,6 +41,7 @@ _TARGET: Final = re.compile(r"/[\x21-\x7e]*")
 
 ABNORMAL_CLOSURE: Final = 1006
 NORMAL_CLOSURE: Final = 1000
+GOING_AWAY: Final = 1001
 PROTOCOL_ERROR: Final = 1002
 MESSAGE_TOO_BIG: Final = 1009
 
