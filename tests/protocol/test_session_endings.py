@@ -491,6 +491,7 @@ def test_an_error_without_the_key_is_left_as_it_came(converse: Converse) -> None
 def test_a_connection_that_the_limits_forbid_for_now_is_lost_as_rate_limited(converse: Converse) -> None:
     talk = converse()
     talk.session.lose(talk.now, "not yet", error_type=RateLimited, retry_after=7.0)
+    talk.drain()
     ended = talk.disconnected
     assert (ended.cause, ended.error_type, ended.retry_after) == (Cause.RATE_LIMIT, RateLimited, 7.0)
     assert "retry after 7 s" in str(ended.error())
