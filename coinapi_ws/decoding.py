@@ -209,7 +209,7 @@ def _items(value: Any) -> tuple[Any, ...]:
 
 
 def _order_id(value: Any) -> str | None:
-    """Order ids are opaque: a number is kept as its text, null stays None."""
+    """Order ids are opaque: a number becomes a text (a float the shortest that reads back), null stays None."""
     if value is None or type(value) is str:
         return value
     if type(value) in (int, float, Decimal):
