@@ -78,7 +78,9 @@ def start() -> Iterator[Start]:
     with ExitStack() as stack:
 
         def popen(*arguments: object, key: str | None = None, stdout: int = subprocess.PIPE) -> Command:
-            environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+            # Not measured: an interrupt inside of coverage's tracer leaves its lock taken.
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS")}
+            environment["PYTHONIOENCODING"] = "utf-8"
             environment.pop("COINAPI_API_KEY", None)
             environment.pop("PYTHONUNBUFFERED", None)  # or it would not matter when the command flushes
             if key is not None:
