@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Final
 
 from . import exceptions
@@ -102,7 +101,8 @@ class Disconnected(Event):
         """Say in one line what happened and what is known."""
         facts = [self.detail]
         if self.server_text:
-            facts.append(f"the server said: {shorten(self.server_text, _SHOWN_TEXT, placeholder=' …')!r}")
+            cut = " …" if len(self.server_text) > _SHOWN_TEXT else ""
+            facts.append(f"the server said: {self.server_text[:_SHOWN_TEXT] + cut!r}")
         if self.code != 1006:
             facts.append(f"close code {self.code}" + (f" {self.reason!r}" if self.reason else ""))
         if self.stage in ("hello", "live"):

@@ -135,6 +135,16 @@ def test_summary_says_all_that_is_known() -> None:
     )
 
 
+@pytest.mark.parametrize("word", ["x", "<p> "])
+def test_summary_shows_the_beginning_of_a_long_answer(word: str) -> None:
+    whole = word * 500
+    end = disconnected(stage="upgrade", server_text=whole)
+    assert end.summary() == f"the server closed; the server said: '{whole[:200]} …'"
+    assert end.server_text == whole
+    short = disconnected(stage="upgrade", server_text=whole[:200])
+    assert short.summary() == f"the server closed; the server said: '{whole[:200]}'"
+
+
 def test_summary_leaves_out_what_is_not_known() -> None:
     assert disconnected(stage="upgrade").summary() == "the server closed"
     assert disconnected(stage="connect", code=1011).summary() == "the server closed; close code 1011"

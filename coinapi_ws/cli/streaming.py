@@ -185,7 +185,7 @@ def _print_all(opened: Stream, printer: _Printer, arguments: Namespace) -> None:
             except CoinAPIError:
                 raise  # of which ConnectTimeout is a TimeoutError too
             except TimeoutError:
-                pass
+                pass  # nothing came for a moment, in which what was written is flushed
             now = time.monotonic()
             if now - flushed > _FLUSH_SECONDS:
                 flushed = now

@@ -37,8 +37,6 @@ Resolve: TypeAlias = "Callable[[str, int], Sequence[Address]]"
 HIGH_WATER_BYTES: Final = 64 * 1024
 #: After the Close frames the server ends TCP (RFC 6455, 7.1.1); it is given this long, so that ours is not lost.
 LINGER_SECONDS: Final = 1.0
-
-
 #: What waits in the socket may be what a timer is missing (F7); a bound, since a flood never ends (F3).
 _READS_BEFORE_TIMEOUT: Final = 64
 

@@ -329,9 +329,8 @@ class Session:
         message = self._decoder.decode(payload, received_ns)
         if isinstance(message, ErrorMessage):
             self._verdict = classify_error(message.message or "")
-            message = self._decoder.decode(
-                redact_json(payload, self._redact), received_ns
-            )  # the server may quote the key
+            shown = redact_json(payload, self._redact)  # the server may quote the key
+            message = self._decoder.decode(shown, received_ns)
             assert isinstance(message, ErrorMessage)
             self._last_error = (message.message or "")[:_MAX_SERVER_TEXT]
         elif isinstance(message, ReconnectNotice):

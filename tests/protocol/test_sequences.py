@@ -131,12 +131,13 @@ def test_a_whole_book_is_always_a_snapshot() -> None:
         assert message.is_snapshot is True  # type: ignore[attr-defined]
 
 
-def test_a_book_that_left_the_scope_needs_a_new_snapshot() -> None:
+@pytest.mark.parametrize("first", [1, None])
+def test_a_book_that_left_the_scope_needs_a_new_snapshot(first: int | None) -> None:
     sequences = Sequences()
     for symbol_id in (A, B):
-        sequences.observe(book(1, symbol_id, is_snapshot=True))
+        sequences.observe(book(first, symbol_id, is_snapshot=True))
     sequences.scope_changed(scope(B))
-    seen = [book(2, A), book(2, B)]
+    seen = [book(first and 2, A), book(first and 2, B)]
     for message in seen:
         sequences.observe(message)
     assert [message.is_snapshot for message in seen] == [None, False]  # type: ignore[attr-defined]
