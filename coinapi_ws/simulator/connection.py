@@ -7,6 +7,8 @@ wsproto does the handshake, everything inbound, and control frames; text frames 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final
 
 from wsproto import ConnectionType, WSConnection
@@ -24,9 +26,11 @@ from wsproto.events import (
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import RemoteProtocolError
 
+from .behaviour import SOUND
+from .gate import ACCEPTED, Answer
 from .keys import presented_keys, shown_request
 from .statistics import Statistics
-from .wire import NS_PER_SECOND, text_frame
+from .wire import NS_PER_SECOND, fragments, text_frame
 
 NEVER_NS: Final = 1 << 100
 MAX_HEAD_BYTES: Final = 16 * 1024
@@ -41,32 +45,55 @@ class ServerConnection:
 
     Feed it with `receive` and `receive_eof`, call `handle_timeout` at `next_timeout`, send what `take`
     returns, and close the socket once `is_finished` and nothing is left to take. ``receive`` returns the text
-    messages that arrived.
+    messages that arrived. ``admit`` is asked for the answer to the upgrade request.
     """
 
-    def __init__(self, statistics: Statistics, *, now_ns: int, ping_interval_ns: int, pong_timeout_ns: int) -> None:
+    def __init__(
+        self,
+        statistics: Statistics,
+        address: str,
+        admit: Callable[[ServerConnection, int], Answer],
+        *,
+        now_ns: int,
+        ping_interval_ns: int,
+        pong_timeout_ns: int,
+    ) -> None:
+        self.address = address
         #: Hashes of the API keys that came with the upgrade request.
         self.keys: list[bytes] = []
+        self.behaviour = SOUND
         self.queued_bytes = 0
+        #: How many messages wait for `take`.
+        self.queued_messages = 0
         self._statistics = statistics
-        self._pings_sent = 0
+        self._admit = admit
         self._ws = WSConnection(ConnectionType.SERVER)
         self._head = b""
         self._parts: list[str] = []
         self._part_bytes = 0
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[bytes, int]] = deque()
         self._ping_interval_ns = ping_interval_ns
         self._pong_timeout_ns = pong_timeout_ns
         self._next_ping_ns = NEVER_NS
-        self._pong_is_awaited = False
+        #: The payload of the newest Ping, while its Pong is awaited.
+        self._awaited = b""
+        self._pings_sent = 0
         self._pong_deadline_ns = NEVER_NS
         self._end_deadline_ns = now_ns + UPGRADE_TIMEOUT_NS
         self._finished = False
 
     @property
     def is_open(self) -> bool:
-        """True from the upgrade to the first Close, sent or received."""
-        return self._ws.state is ConnectionState.OPEN and not self._finished
+        """True while market data may be sent: from the upgrade to the first Close, sent or received."""
+        if self._finished:
+            return False
+        goes_on = self.behaviour.sends_after_close and self._ws.state is ConnectionState.REMOTE_CLOSING
+        return goes_on or self._ws.state is ConnectionState.OPEN
+
+    @property
+    def is_over(self) -> bool:
+        """True from the first Close, sent or received, or the end of TCP."""
+        return self._finished or self._ws.state not in (ConnectionState.CONNECTING, ConnectionState.OPEN)
 
     @property
     def is_finished(self) -> bool:
@@ -74,9 +101,9 @@ class ServerConnection:
         return self._finished
 
     @property
-    def queued_frames(self) -> int:
-        """How many pieces wait for `take`."""
-        return len(self._queue)
+    def has_queued(self) -> bool:
+        """True while `take` has something."""
+        return bool(self._queue)
 
     def receive(self, received: bytes, now_ns: int) -> list[str]:
         """Take bytes from the client and return the whole text messages in them."""
@@ -92,23 +119,30 @@ class ServerConnection:
         self.discard()
         self._stop_pings()
 
-    def send(self, frame: bytes) -> None:
-        """Queue whole frames that the caller built."""
-        self._queue.append(frame)
-        self.queued_bytes += len(frame)
+    def send(self, frames: bytes, messages: int = 1) -> None:
+        """Queue whole text frames that the caller built."""
+        if self.behaviour.fragment_bytes:
+            frames = fragments(frames, self.behaviour.fragment_bytes)
+        self.send_raw(frames, messages)
+
+    def send_raw(self, piece: bytes, messages: int = 0) -> None:
+        """Queue bytes of any kind."""
+        self._queue.append((piece, messages))
+        self.queued_bytes += len(piece)
+        self.queued_messages += messages
 
     def discard(self) -> None:
         """Forget what is queued."""
         self._queue.clear()
-        self.queued_bytes = 0
+        self.queued_bytes = self.queued_messages = 0
 
     def close(self, now_ns: int, code: int, reason: str = "", *, last_text: str | None = None) -> None:
         """Start the closing handshake after what is queued, and after one more text."""
-        if not self.is_open:
+        if self.is_over:
             return
         if last_text is not None:
             self.send(text_frame(last_text.encode()))
-        self.send(self._ws.send(CloseConnection(code=code, reason=reason)))
+        self.send_raw(self._ws.send(CloseConnection(code=code, reason=reason)))
         self._stop_pings()
         self._end_deadline_ns = now_ns + CLOSE_TIMEOUT_NS
 
@@ -127,43 +161,42 @@ class ServerConnection:
             self._next_ping_ns += self._ping_interval_ns
             self._pings_sent += 1
             self._statistics.pings_sent += 1
-            self._pong_is_awaited = True
-            self.send(self._ws.send(Ping(payload=self._pings_sent.to_bytes(4, "big"))))
+            self._awaited = self._pings_sent.to_bytes(4, "big")
+            self.send_raw(self._ws.send(Ping(payload=self._awaited)))
 
     def caught_up(self, now_ns: int) -> None:
         """Take note that the simulator has nothing overdue: from now on the client can answer a Ping.
 
         A virtual clock may jump over many Pings at once, which no client could have answered in between.
         """
-        if self._pong_is_awaited and self._pong_deadline_ns == NEVER_NS:
+        if self._awaited and self._pong_deadline_ns == NEVER_NS:
             self._pong_deadline_ns = now_ns + self._pong_timeout_ns
 
     def take(self, limit_bytes: int) -> bytes:
-        """Return queued bytes to send, whole frames and at least one, up to about the limit."""
+        """Return queued bytes to send, whole pieces and at least one, up to about the limit."""
         queue = self._queue
-        if len(queue) == 1:
-            self.queued_bytes = 0
-            return queue.popleft()
-        frames: list[bytes] = []
-        size = 0
-        while queue and (not frames or size + len(queue[0]) <= limit_bytes):
-            frame = queue.popleft()
-            size += len(frame)
-            frames.append(frame)
+        pieces: list[bytes] = []
+        size = messages = 0
+        while queue and (not pieces or size + len(queue[0][0]) <= limit_bytes):
+            piece, count = queue.popleft()
+            pieces.append(piece)
+            size += len(piece)
+            messages += count
         self.queued_bytes -= size
-        return b"".join(frames)
+        self.queued_messages -= messages
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _receive_head(self, received: bytes, now_ns: int) -> bytes:
         """Collect the upgrade request and answer it; return what follows it."""
         self._head += received
         if not b"GET ".startswith(self._head[:4]):
             # Most often a TLS handshake, whose client would wait for an answer until its patience ends.
-            self._reject(RejectConnection(status_code=400))
+            self._reject(Answer(400))
             return b""
         end = self._head.find(b"\r\n\r\n") + 4
         if end < 4:
             if len(self._head) > MAX_HEAD_BYTES:
-                self._reject(RejectConnection(status_code=431))
+                self._reject(Answer(431))
             return b""
         head, rest = self._head[:end], self._head[end:]
         self._head = b""
@@ -173,24 +206,43 @@ class ServerConnection:
             event = next(iter(self._ws.events()))
         except RemoteProtocolError as error:
             hint = error.event_hint
-            self._reject(hint if isinstance(hint, RejectConnection) else RejectConnection(status_code=400))
+            answer = Answer(400)
+            if isinstance(hint, RejectConnection):
+                answer = Answer(hint.status_code, tuple(hint.headers))
+            self._reject(answer)
             return b""
         except (ValueError, StopIteration):
-            self._reject(RejectConnection(status_code=400))
+            self._reject(Answer(400))
             return b""
         assert isinstance(event, Request)
-        self.keys = presented_keys(event.target, event.extra_headers)
-        self._statistics.requests.append(
-            shown_request(event.target, [(b"host", event.host.encode()), *event.extra_headers])
-        )
-        self.send(self._ws.send(AcceptConnection()))
-        self._end_deadline_ns = NEVER_NS
-        self._next_ping_ns = now_ns + self._ping_interval_ns
-        return rest
+        return self._answer(event, rest, now_ns)
 
-    def _reject(self, event: RejectConnection) -> None:
-        headers = b"".join(name + b": " + value + b"\r\n" for name, value in event.headers)
-        self.send(b"HTTP/1.1 %d \r\n%scontent-length: 0\r\nconnection: close\r\n\r\n" % (event.status_code, headers))
+    def _answer(self, request: Request, rest: bytes, now_ns: int) -> bytes:
+        self.keys = presented_keys(request.target, request.extra_headers)
+        shown = shown_request(request.target, [(b"host", request.host.encode()), *request.extra_headers])
+        answer = self._admit(self, now_ns)
+        if answer.preface:
+            self.send_raw(answer.preface)
+        if answer.status == ACCEPTED:
+            self._statistics.requests.append(shown)
+            self.send_raw(self._ws.send(AcceptConnection(extra_headers=list(answer.headers))))
+            self._end_deadline_ns = NEVER_NS
+            self._next_ping_ns = now_ns + self._ping_interval_ns
+            return rest
+        self._statistics.requests_refused.append(shown)
+        if answer.status:
+            self._reject(answer)
+        self._finished = True
+        return b""
+
+    def _reject(self, answer: Answer) -> None:
+        self.send_raw(
+            b"HTTP/1.1 %d %s\r\n" % (answer.status, _phrase(answer.status))
+            + b"".join(name + b": " + value + b"\r\n" for name, value in answer.headers)
+            + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % sum(map(len, answer.body))
+        )
+        for piece in answer.body:
+            self.send_raw(piece)
         self._finished = True
 
     def _receive_frames(self, received: bytes, now_ns: int) -> list[str]:
@@ -208,12 +260,14 @@ class ServerConnection:
                     self._parts, self._part_bytes = [], 0
             elif isinstance(event, Ping):
                 # RFC 6455 lets us answer after our Close, wsproto does not (hazard W6).
-                if self.is_open:
-                    self.send(self._ws.send(event.response()))
+                if self._ws.state is ConnectionState.OPEN:
+                    self.send_raw(self._ws.send(event.response()))
             elif isinstance(event, Pong):
                 self._statistics.pongs_received += 1
-                self._pong_is_awaited = False
-                self._pong_deadline_ns = NEVER_NS
+                # Any other Pong is unsolicited and proves nothing (RFC 6455, 5.5.3).
+                if bytes(event.payload) == self._awaited:
+                    self._awaited = b""
+                    self._pong_deadline_ns = NEVER_NS
             elif isinstance(event, BytesMessage):
                 self._fail(now_ns, CloseReason.UNSUPPORTED_DATA, "text expected")
                 break
@@ -229,11 +283,13 @@ class ServerConnection:
             return
         if self._ws.state is not ConnectionState.LOCAL_CLOSING:
             self._statistics.closes.append((int(event.code), event.reason or ""))
+        self._stop_pings()
         if self._ws.state is ConnectionState.REMOTE_CLOSING:
+            if not self.behaviour.answers_close:
+                return
             # The client asked for the end: what still waits for it is of no use any more.
             self.discard()
-            self.send(self._ws.send(event.response()))
-        self._stop_pings()
+            self.send_raw(self._ws.send(event.response()))
         self._finished = True
 
     def _fail(self, now_ns: int, code: int, reason: str) -> None:
@@ -243,4 +299,11 @@ class ServerConnection:
 
     def _stop_pings(self) -> None:
         self._next_ping_ns = self._pong_deadline_ns = NEVER_NS
-        self._pong_is_awaited = False
+        self._awaited = b""
+
+
+def _phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"Refused"

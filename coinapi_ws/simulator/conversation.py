@@ -11,15 +11,14 @@ from wsproto.frame_protocol import CloseReason
 from . import scope as requests
 from .connection import NEVER_NS, ServerConnection
 from .feeds import Feed
-from .keys import AcceptedKeys, digest, shown_text
+from .gate import Gate
+from .keys import NO_KEY, digest, shown_text
 from .market import Publication
-from .scope import Refused, Scope
+from .scope import Product, Refused, Scope
 from .statistics import Statistics
 from .wire import HEARTBEAT, error_text, text_frame
 
-#: [D] More than that waiting for a slow client ends its connection.
-MAX_BUFFERED_MESSAGES: Final = 131_072
-#: A recording is kept back while that much waits for the client.
+#: A recording without pace is kept back while that much waits for the client.
 HIGH_WATER_BYTES: Final = 256 * 1024
 _OVERFLOW: Final = "Reached maximum allowed buffered messages for this connection."
 
@@ -28,103 +27,131 @@ _OVERFLOW: Final = "Reached maximum allowed buffered messages for this connectio
 class ConversationSettings:
     """What holds for every connection of a simulator."""
 
-    keys: AcceptedKeys
+    product: Product
     heartbeat_interval_ns: int
+    #: More messages than that waiting for a slow client end its connection.
+    buffer_limit: int
 
 
 class Conversation:
     """One client's conversation over a `ServerConnection`, fed by a `Feed`. Times are in ns, monotonic."""
 
     def __init__(
-        self, connection: ServerConnection, feed: Feed, settings: ConversationSettings, statistics: Statistics
+        self,
+        connection: ServerConnection,
+        feed: Feed,
+        gate: Gate,
+        settings: ConversationSettings,
+        statistics: Statistics,
     ) -> None:
         self.connection = connection
         self.feed = feed
+        self._gate = gate
         self._settings = settings
         self._statistics = statistics
         self._scope = Scope()
         self._is_greeted = False
+        self._key = NO_KEY
         self._heartbeat = False
         self._sent_ns = 0
         self._heartbeat_due_ns = NEVER_NS
+        self._goodbye_ns = NEVER_NS
 
     def receive(self, received: bytes, now_ns: int) -> None:
         """Take bytes from the client."""
         for text in self.connection.receive(received, now_ns):
             self._statistics.received.append(shown_text(text))
-            if not self.connection.is_open:
+            if self.connection.is_over:
                 return
             try:
                 self._message(text, now_ns)
             except Refused as error:
-                self._refuse(str(error), now_ns)
+                self.refuse(str(error), now_ns)
         if not self.connection.is_open:
             self._heartbeat_due_ns = NEVER_NS
 
     def publish(self, publications: Iterable[Publication], now_ns: int) -> None:
         """Send what the market published and this client wants."""
-        if not self.connection.is_open:
-            return
-        self._send(self.feed.deliver(publications, now_ns), now_ns)
-        if self.connection.queued_frames > MAX_BUFFERED_MESSAGES:
-            self.connection.discard()
-            self._refuse(_OVERFLOW, now_ns)
+        if self.connection.is_open:
+            self._send(self.feed.deliver(publications, now_ns), now_ns)
+
+    def say(self, text: str, kind: str, now_ns: int) -> None:
+        """Send a text that is no market data, counted as of this type."""
+        if self.connection.is_open:
+            self._statistics.frames_sent[kind] += 1
+            self._send([text_frame(text.encode("utf-8", "surrogatepass"))], now_ns)
+
+    def refuse(self, message: str, now_ns: int) -> None:
+        """Send an error, and close."""
+        self._statistics.frames_sent["error"] += 1
+        self.connection.close(now_ns, CloseReason.POLICY_VIOLATION, last_text=error_text(message))
+        self._heartbeat_due_ns = NEVER_NS
+
+    def leave_at(self, due_ns: int) -> None:
+        """Close as a server that was taken out of service, at that time."""
+        self._goodbye_ns = due_ns
 
     def next_timeout(self) -> int:
         """Return when `handle_timeout` is due."""
-        return min(self.connection.next_timeout(), self._heartbeat_due_ns, self._feed_due_ns())
+        return min(self.connection.next_timeout(), self._heartbeat_due_ns, self._feed_due_ns(), self._goodbye_ns)
 
     def handle_timeout(self, now_ns: int) -> None:
         """Do what became due."""
         if self.connection.next_timeout() <= now_ns:
             self.connection.handle_timeout(now_ns)
         if self._feed_due_ns() <= now_ns:
-            frames = self.feed.take(now_ns, HIGH_WATER_BYTES)
-            if frames:
-                self._send([frames], now_ns)
+            frames, count = self.feed.take(now_ns, HIGH_WATER_BYTES)
+            if count:
+                self._send([frames], now_ns, count)
             if self.feed.is_finished:
                 self.connection.close(now_ns, CloseReason.NORMAL_CLOSURE)
         if self._heartbeat_due_ns <= now_ns:
-            due_ns = self._sent_ns + self._settings.heartbeat_interval_ns
-            if due_ns <= now_ns and self.connection.is_open:
-                self._statistics.frames_sent["hearbeat"] += 1
-                self._send([text_frame(HEARTBEAT.encode())], now_ns)
+            if self._sent_ns + self._settings.heartbeat_interval_ns <= now_ns:
+                self.say(HEARTBEAT, "hearbeat", now_ns)
             self._set_heartbeat()
+        if self._goodbye_ns <= now_ns:
+            self._goodbye_ns = NEVER_NS
+            self.connection.close(now_ns, CloseReason.GOING_AWAY, "reconnect")
 
     def _feed_due_ns(self) -> int:
-        if not self.connection.is_open or self.connection.queued_bytes >= HIGH_WATER_BYTES:
+        connection, due_ns = self.connection, self.feed.next_due_ns
+        if due_ns is None or not connection.is_open or connection.behaviour.is_mute:
             return NEVER_NS
-        due_ns = self.feed.next_due_ns
-        return NEVER_NS if due_ns is None else due_ns
+        is_kept_back = self.feed.waits_for_client and connection.queued_bytes >= HIGH_WATER_BYTES
+        return NEVER_NS if is_kept_back else due_ns
 
     def _message(self, text: str, now_ns: int) -> None:
+        self._gate.hear(self.connection, now_ns)
         value = requests.decode(text)
         kind = requests.check_type(value, is_first=not self._is_greeted)
         if not self._is_greeted:
             in_hello = value.get("apikey")
             keys = [digest(in_hello)] if isinstance(in_hello, str) and in_hello else []
-            if not self._settings.keys.accept([*self.connection.keys, *keys]):
-                raise Refused("Invalid API key")
-        message = requests.check(kind, value)
+            self._key = self._gate.check_key(self.connection, keys)
+        message = requests.check(kind, value, self._settings.product)
+        if kind != "unsubscribe":
+            self._gate.check_privileges(self._key, message.data_types)
         self._is_greeted = True
         self._scope = self._scope.after(message)
         if kind == "hello" or message.heartbeat is not None:
             self._heartbeat = bool(message.heartbeat)
         if self._heartbeat and self._heartbeat_due_ns == NEVER_NS:
             self._sent_ns = now_ns
+        for symbol_id in self._settings.product.unknown_symbols(message):
+            self.say(error_text(f"Symbol '{symbol_id[:80]}' is unknown"), "error", now_ns)
         self._send(self.feed.change_scope(self._scope, now_ns), now_ns)
         self._set_heartbeat()
 
-    def _refuse(self, message: str, now_ns: int) -> None:
-        self._statistics.frames_sent["error"] += 1
-        self.connection.close(now_ns, CloseReason.POLICY_VIOLATION, last_text=error_text(message))
-        self._heartbeat_due_ns = NEVER_NS
-
-    def _send(self, frames: list[bytes], now_ns: int) -> None:
-        if frames:
-            self._sent_ns = now_ns
-            for frame in frames:
-                self.connection.send(frame)
+    def _send(self, frames: list[bytes], now_ns: int, messages: int = 1) -> None:
+        """Queue frames, each of so many messages."""
+        if not frames:
+            return
+        self._sent_ns = now_ns
+        for frame in frames:
+            self.connection.send(frame, messages)
+        if self.connection.queued_messages > self._settings.buffer_limit:
+            self.connection.discard()
+            self.refuse(_OVERFLOW, now_ns)
 
     def _set_heartbeat(self) -> None:
         is_on = self._heartbeat and self.connection.is_open

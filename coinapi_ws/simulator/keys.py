@@ -9,9 +9,11 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
+
+from .streams import DATA_TYPES
 
 HIDDEN: Final = "***"
 _PATH_PREFIX: Final = "APIKEY-"
@@ -28,17 +30,54 @@ class UpgradeRequest(NamedTuple):
     headers: tuple[tuple[str, str], ...]
 
 
-class AcceptedKeys:
-    """The keys that a simulator accepts, as hashes; None accepts every client, also one without a key."""
+#: Stands for no key.
+NO_KEY: Final = b""
 
-    def __init__(self, keys: Iterable[str] | None) -> None:
+
+class AcceptedKeys:
+    """The keys that a simulator accepts, as hashes, and the data types that each may have.
+
+    Takes keys, or a mapping from keys to data types (None: all of them); None accepts every client, also one
+    without a key.
+    """
+
+    def __init__(self, keys: Iterable[str] | Mapping[str, Iterable[str] | None] | None) -> None:
         if isinstance(keys, str):
             raise TypeError("api_keys is an iterable of keys, not one key")
-        self._digests = None if keys is None else frozenset(digest(key) for key in keys)
+        self._privileges: dict[bytes, frozenset[str] | None] | None = None
+        if keys is not None:
+            pairs = keys.items() if isinstance(keys, Mapping) else ((key, None) for key in keys)
+            self._privileges = {digest(key): _privileges(data_types) for key, data_types in pairs}
 
-    def accept(self, presented: Iterable[bytes]) -> bool:
-        """Tell whether one of the presented keys, given as hashes, is accepted."""
-        return self._digests is None or not self._digests.isdisjoint(presented)
+    def accepted(self, presented: Sequence[bytes]) -> bytes | None:
+        """Return the first accepted key of those presented, all given as hashes; None where there is none.
+
+        Where every client is accepted, this is its first key or `NO_KEY`.
+        """
+        if self._privileges is None:
+            return presented[0] if presented else NO_KEY
+        return next((key for key in presented if key in self._privileges), None)
+
+    def may_have(self, key: bytes, data_type: str) -> bool:
+        """Tell whether an accepted key has the privilege to a data type."""
+        privileges = None if self._privileges is None else self._privileges[key]
+        return privileges is None or data_type in privileges
+
+    def may_nothing(self, key: bytes) -> bool:
+        """Tell whether an accepted key has no privilege at all."""
+        return self._privileges is not None and self._privileges[key] == frozenset()
+
+
+def _privileges(data_types: Iterable[str] | None) -> frozenset[str] | None:
+    if data_types is None:
+        return None
+    if isinstance(data_types, str):
+        raise TypeError("the data types of a key are an iterable of names, not one name")
+    privileges = frozenset(data_types)
+    unknown = sorted(privileges - frozenset(DATA_TYPES))
+    if unknown:
+        raise ValueError(f"unknown data types of a key: {', '.join(unknown)}; there are {', '.join(DATA_TYPES)}")
+    return privileges
 
 
 def digest(key: str) -> bytes:

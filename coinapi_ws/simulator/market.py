@@ -65,6 +65,8 @@ class Market:
         self.streams: tuple[Stream, ...] = tuple(_all_streams())
         self._timers: list[tuple[int, int]] = []
         self._start_ns = 0
+        self._halted: set[int] = set()
+        self._activity = 1.0
 
     @property
     def is_open(self) -> bool:
@@ -91,10 +93,13 @@ class Market:
         now_ns, timer = self._timers[0]
         if timer >= 0:
             venue = self._venues[timer]
-            self._walk(ASSETS[venue.instrument.base])
-            activity = venue.act(now_ns, self._fair(venue.instrument))
-            heapq.heapreplace(self._timers, (now_ns + venue.next_delay_ns(), timer))
-            return self._of_activity(timer, activity, now_ns, wanted)
+            activity = None
+            if timer not in self._halted:
+                self._walk(ASSETS[venue.instrument.base])
+                activity = venue.act(now_ns, self._fair(venue.instrument))
+            delay_ns = max(1, int(venue.next_delay_ns() / self._activity / 100)) * 100
+            heapq.heapreplace(self._timers, (now_ns + delay_ns, timer))
+            return [] if activity is None else self._of_activity(timer, activity, now_ns, wanted)
         if timer == _EXRATES:
             heapq.heapreplace(self._timers, (now_ns + EXRATE_INTERVAL_NS, timer))
             return self._exrates(now_ns, wanted)
@@ -112,6 +117,26 @@ class Market:
             if body is not None:
                 publications.append(Publication(stream, body))
         return publications
+
+    def move_price(self, asset_id: str, percent: float) -> None:
+        """Let an asset jump; its books follow with their next trades."""
+        asset = ASSETS[asset_id]
+        self._micro_usd[asset_id] = _bounded(asset, round(self._micro_usd[asset_id] * (1 + percent / 100)))
+
+    def halt(self, symbol_ids: Collection[str]) -> None:
+        """Let nothing happen any more in these symbols."""
+        self._halted.update(self._numbers(symbol_ids))
+
+    def reopen(self, symbol_ids: Collection[str]) -> None:
+        """Let things happen again in these symbols."""
+        self._halted.difference_update(self._numbers(symbol_ids))
+
+    def set_activity(self, factor: float) -> None:
+        """Let everything that has no period of its own happen so many times as often as usual."""
+        self._activity = factor
+
+    def _numbers(self, symbol_ids: Collection[str]) -> set[int]:
+        return {n for n, venue in enumerate(self._venues) if venue.instrument.symbol_id in symbol_ids}
 
     def venue(self, symbol_id: str) -> Venue:
         """Return the state of one symbol, to look at."""
@@ -190,8 +215,7 @@ class Market:
         price = self._micro_usd[asset.asset_id]
         step = max(1, price // _WALK_PARTS)
         price += int(self._rng.random() * (2 * step + 1)) - step
-        lowest, highest = asset.price_micro_usd // _WALK_BOUND, asset.price_micro_usd * _WALK_BOUND
-        self._micro_usd[asset.asset_id] = min(max(price, lowest), highest)
+        self._micro_usd[asset.asset_id] = _bounded(asset, price)
 
     def _fair(self, instrument: Instrument) -> int:
         return int(self._micro_usd[instrument.base] * 10**instrument.price_decimals // _MICRO)
@@ -202,6 +226,10 @@ class Market:
 
 
 _METADATA_TYPES: Final = frozenset({"asset", "exchange", "symbol"})
+
+
+def _bounded(asset: Asset, micro_usd: int) -> int:
+    return min(max(micro_usd, asset.price_micro_usd // _WALK_BOUND), asset.price_micro_usd * _WALK_BOUND)
 
 
 def _candle(venue: Venue, candle: Candle, wanted: Collection[Stream]) -> Publication | None:

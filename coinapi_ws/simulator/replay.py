@@ -12,9 +12,10 @@ from typing import Final
 
 from coinapi_ws.recording import RecordingError, read_recording
 
+from .behaviour import Tampering
 from .connection import NEVER_NS
 from .market import Publication
-from .scope import Scope
+from .scope import Product, Scope
 from .statistics import Statistics
 from .streams import DATA_TYPES, Stream
 from .wire import text_frame
@@ -65,11 +66,23 @@ class Replay:
     ``speed`` divides the recorded times; None sends as fast as the client takes it.
     """
 
+    wanted: frozenset[Stream] = frozenset()
+
     def __init__(
-        self, recording: PreparedRecording, statistics: Statistics, *, speed: float | None, loop: bool
+        self,
+        recording: PreparedRecording,
+        product: Product,
+        tampering: Tampering,
+        statistics: Statistics,
+        *,
+        speed: float | None,
+        loop: bool,
     ) -> None:
+        self.tampering = tampering
         self.is_finished = False
+        self.waits_for_client = speed is None
         self._recording = recording
+        self._offered = [stream is None or product.has(stream) for stream in recording.streams]
         self._statistics = statistics
         self._speed = speed
         self._loop = loop
@@ -98,15 +111,18 @@ class Replay:
 
     def change_scope(self, scope: Scope, now_ns: int) -> list[bytes]:
         """Use another scope from here on; the first one starts the replay. Nothing earlier is sent again."""
-        self._in_scope = [stream is None or scope.contains(stream) for stream in self._recording.streams]
+        self._in_scope = [
+            is_offered and (stream is None or scope.contains(stream))
+            for stream, is_offered in zip(self._recording.streams, self._offered, strict=True)
+        ]
         self._is_stuck = False
         self._ahead = 0
         if self._start_ns is None:
             self._start_ns = now_ns
         return []
 
-    def take(self, now_ns: int, limit_bytes: int) -> bytes:
-        """Return the frames that are due, byte for byte as recorded."""
+    def take(self, now_ns: int, limit_bytes: int) -> tuple[bytes, int]:
+        """Return the frames that are due, byte for byte as recorded, and their number."""
         assert self._start_ns is not None
         recording = self._recording
         end = len(recording)
@@ -116,15 +132,27 @@ class Replay:
         size = 0
         while self._position < end and size < limit_bytes:
             block = slice(self._position, min(self._position + _BLOCK_FRAMES, end))
-            selectors = [self._in_scope[number] for number in recording.stream_numbers[block]]
-            chunks.extend(compress(recording.frames[block], selectors))
-            self._statistics.frames_sent.update(compress(recording.types[block], selectors))
+            chunks.extend(self._block(block))
             size = sum(map(len, chunks))
             self._position = block.stop
         self._sent_in_this_pass = self._sent_in_this_pass or bool(chunks)
         if self._position == len(recording):
             self._end_of_recording()
-        return b"".join(chunks)
+        return b"".join(chunks), len(chunks)
+
+    def _block(self, block: slice) -> Iterable[bytes]:
+        recording = self._recording
+        numbers = recording.stream_numbers[block]
+        selectors = [self._in_scope[number] for number in numbers]
+        frames, types = compress(recording.frames[block], selectors), compress(recording.types[block], selectors)
+        if not self.tampering.is_active:
+            self._statistics.frames_sent.update(types)
+            return frames
+        streams = [recording.streams[number] for number in compress(numbers, selectors)]
+        return self.tampering.frames(
+            (Stream(kind) if stream is None else stream, frame)
+            for kind, stream, frame in zip(types, streams, frames, strict=True)
+        )
 
     def deliver(self, _publications: Iterable[Publication], _now_ns: int, /) -> list[bytes]:
         """Return nothing: there is no market beside a recording."""

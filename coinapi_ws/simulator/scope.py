@@ -35,6 +35,31 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
+class Product:
+    """Which of the vendor's products this is: Market Data, or WS DS of one exchange, with its symbols."""
+
+    exchange_id: str | None = None
+    symbol_ids: frozenset[str] = frozenset()
+
+    @property
+    def data_types(self) -> tuple[str, ...]:
+        """What can be subscribed; rates are no exchange's."""
+        return DATA_TYPES if self.exchange_id is None else tuple(kind for kind in DATA_TYPES if kind != "exrate")
+
+    def has(self, stream: Stream) -> bool:
+        """Tell whether a stream is part of the product."""
+        return self.exchange_id is None or (
+            stream.type in self.data_types and stream.exchange_id in (None, self.exchange_id)
+        )
+
+    def unknown_symbols(self, message: ClientMessage) -> list[str]:
+        """Return the symbol ids of a message that WS DS answers with an error. Elsewhere they are prefixes."""
+        if self.exchange_id is None:
+            return []
+        return [symbol for f in message.symbol_ids if (symbol := f.removesuffix("$")) not in self.symbol_ids]
+
+
+@dataclass(frozen=True)
 class ClientMessage:
     """A hello, subscribe or unsubscribe that passed all checks. Holds no API key."""
 
@@ -121,16 +146,20 @@ def check_type(value: dict[str, object], *, is_first: bool) -> str:
     return kind
 
 
-def check(kind: str, value: dict[str, object]) -> ClientMessage:
+def check(kind: str, value: dict[str, object], product: Product) -> ClientMessage:
     """Return the checked message; raise `Refused` with the error for the client."""
     data_types = _texts(value, "subscribe_data_type")
     if not data_types:
         raise Refused("Missing required field 'subscribe_data_type'")
     for data_type in data_types:
-        if data_type not in DATA_TYPES:
-            allowed = ", ".join(DATA_TYPES)
+        if data_type not in product.data_types:
+            allowed = ", ".join(product.data_types)
             raise Refused(f"Subscribed data type {_shown(data_type)} is invalid. Allowed values: {allowed}")
     filters = {name: _texts(value, key) for name, key in _FILTERS.items()}
+    if product.exchange_id is not None:
+        if filters["exchange_ids"]:
+            raise Refused("Filter 'subscribe_filter_exchange_id' is not supported")
+        filters["symbol_ids"] = tuple(f"{symbol.removesuffix('$')}$" for symbol in filters["symbol_ids"])
     if kind != "unsubscribe":
         _check_filters(data_types, filters)
     heartbeat = value.get("heartbeat")

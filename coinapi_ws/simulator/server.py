@@ -1,68 +1,58 @@
-"""The simulator: one thread, one selector, all clients."""
+"""The simulator as its users see it."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import selectors
-import socket
 import ssl
-import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Final
+from typing import Any
 
-from .clock import Clock, SystemClock, VirtualClock
-from .connection import CLOSE_TIMEOUT_NS, NEVER_NS, ServerConnection
-from .conversation import Conversation, ConversationSettings
-from .feeds import Feed, MarketFeed
+from .certificates import Certificates
+from .clock import Clock, SystemClock
+from .connection import NEVER_NS
+from .engine import Engine, Settings
+from .faults import Faults
+from .gate import Gate
+from .instruments import ASSETS, EXCHANGES, INSTRUMENTS
 from .keys import AcceptedKeys, UpgradeRequest
-from .market import Market
-from .replay import PreparedRecording, Replay
+from .limits import ConnectionLimit, RateLimit
+from .scenario import entries, read_scenario
 from .statistics import Statistics
-from .streams import Stream
-from .transport import Transport
 from .wire import NS_PER_SECOND
 
-THREAD_NAME: Final = "coinapi-ws-simulator"
-_CHUNK_BYTES: Final = 256 * 1024
-_BACKLOG: Final = 128
-#: While a virtual clock jumps far, what was published is sent on after this many steps of the market.
-_STEPS_A_FLUSH: Final = 64
-#: A client that never stops sending must not keep `settle` for ever.
-_SETTLE_TURNS: Final = 1000
-_JOIN_SECONDS: Final = 10.0
-#: How long new clients wait where no descriptor was left for them.
-_ACCEPT_AGAIN_SECONDS: Final = 0.1
-
-
-class _Client:
-    """One accepted connection: its socket and its conversation."""
-
-    def __init__(self, transport: Transport, conversation: Conversation) -> None:
-        self.transport = transport
-        self.conversation = conversation
-        self.interest = selectors.EVENT_READ
-        #: Set once all is said and the client's own close of TCP is awaited.
-        self.linger_deadline_ns = NEVER_NS
-
-    def next_timeout(self) -> int:
-        return min(self.conversation.next_timeout(), self.linger_deadline_ns)
+_LEAST_SECONDS = 0.001
 
 
 class Simulator:
     """A CoinAPI Market Data WebSocket API V1 in this process, as the package's docstring describes it.
 
-    Options: ``host`` and ``port`` to listen on (port 0: a free one); ``seed`` of the synthetic market;
-    ``recording``, the path of a recording to replay instead of it, with ``speed`` (a factor, or None for as
-    fast as each client takes it) and ``loop``; ``clock``, a `Clock` such as `VirtualClock`; ``api_keys``, the
-    keys that are accepted (None: every client, also one without a key); ``ping_interval``, ``pong_timeout``
-    and ``heartbeat_interval`` in seconds; ``ssl_context``, a server-side context for ``wss://``.
+    Where and what: ``host`` and ``port`` to listen on (port 0: a free one); ``seed`` of the synthetic market
+    and of chance in faults; ``recording``, the path of a recording to replay instead, with ``speed`` (a factor,
+    or None for as fast as each client takes it) and ``loop``; ``clock``, a `Clock` such as `VirtualClock`;
+    ``direct_source``, the id of an exchange: WS DS of that exchange. ``market_start_ns``, nanoseconds since the
+    epoch: simulators with the same seed and this have the same market, so that one can take over from another
+    (None: the market begins with the first scope). ``start_time_ns``: the market's wall clock when the first
+    connection comes; with the same seed, the same requests then bring the same bytes.
+
+    Who: ``api_keys``, the keys that are accepted, or a mapping from keys to the data types that each may have,
+    None for all types (default None: every client, also one without a key); ``key_check``, "hello" as the vendor
+    does, or "upgrade": 401 for a wrong key, 403 for one that may have no data type.
+
+    How much: ``upgrade_limit`` and ``hello_limit``, such as ``(10, 10.0)``: so many in so many seconds from one
+    IP address; ``connection_limit`` for each key; ``buffer_limit``, how many messages may wait for a slow client.
+
+    When: ``ping_interval``, ``pong_timeout`` and ``heartbeat_interval`` in seconds; ``timeline``, what
+    happens by itself, see `coinapi_ws.simulator.scenario`.
+
+    TLS: ``tls=True`` makes certificates (the extra ``tls``), and `client_context` trusts them; or
+    ``ssl_context``, a server-side context of yours.
 
     Use it as a context manager, or call `start` and `close`. It runs on a daemon thread of its own; all
     public methods and properties may be used from every other thread. A failure of that thread is raised by
-    `close`, `settle` and `VirtualClock.advance`.
+    `close`, `settle` and `VirtualClock.advance`. Raises ValueError, `ScenarioError` for a time line, and
+    RuntimeError where the extra is missing.
     """
 
     def __init__(
@@ -75,43 +65,81 @@ class Simulator:
         speed: float | None = 1.0,
         loop: bool = False,
         clock: Clock | None = None,
-        api_keys: Iterable[str] | None = None,
+        direct_source: str | None = None,
+        market_start_ns: int | None = None,
+        start_time_ns: int | None = None,
+        api_keys: Iterable[str] | Mapping[str, Iterable[str] | None] | None = None,
+        key_check: str = "hello",
+        upgrade_limit: tuple[int, float] | None = None,
+        hello_limit: tuple[int, float] | None = None,
+        connection_limit: int | None = None,
+        buffer_limit: int = 131_072,
         ping_interval: float = 60.0,
         pong_timeout: float = 60.0,
         heartbeat_interval: float = 1.0,
+        timeline: Iterable[Mapping[str, Any]] = (),
+        tls: bool = False,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         if speed is not None and not 0 < speed < math.inf:
             raise ValueError("speed must be above 0 and finite, or None for as fast as each client takes it")
-        self._host = host
-        self._wanted_port = port
-        self._port: int | None = None
-        self._seed = seed
-        self._recording_path = recording
-        self._speed = speed
-        self._loop = loop
-        self._clock: Clock = SystemClock() if clock is None else clock
-        self._ping_interval_ns = _positive_ns("ping_interval", ping_interval)
-        self._pong_timeout_ns = _positive_ns("pong_timeout", pong_timeout)
-        self._settings = ConversationSettings(
-            AcceptedKeys(api_keys), _positive_ns("heartbeat_interval", heartbeat_interval)
+        if key_check not in ("hello", "upgrade"):
+            raise ValueError('key_check must be "hello" or "upgrade"')
+        if direct_source is not None and recording is None and direct_source not in EXCHANGES:
+            raise ValueError(f"there is no exchange {direct_source!r}; there are {', '.join(EXCHANGES)}")
+        if market_start_ns is not None and start_time_ns is not None:
+            raise ValueError("the market begins at market_start_ns, or at start_time_ns with the first connection")
+        if tls and ssl_context is not None:
+            raise ValueError("tls=True makes a context of its own; leave ssl_context out")
+        if buffer_limit < 1 or (connection_limit is not None and connection_limit < 1):
+            raise ValueError("buffer_limit and connection_limit must be 1 or more")
+        settings = Settings(
+            host=host,
+            port=port,
+            seed=seed,
+            recording=recording,
+            speed=speed,
+            loop=loop,
+            direct_source=direct_source,
+            market_start_ns=market_start_ns,
+            start_time_ns=start_time_ns,
+            ping_interval_ns=_interval_ns("ping_interval", ping_interval),
+            pong_timeout_ns=_interval_ns("pong_timeout", pong_timeout),
+            heartbeat_interval_ns=_interval_ns("heartbeat_interval", heartbeat_interval),
+            buffer_limit=buffer_limit,
         )
-        self._ssl_context = ssl_context
+        gate = Gate(
+            AcceptedKeys(api_keys),
+            checks_upgrades=key_check == "upgrade",
+            upgrade_limit=_rate_limit("upgrade_limit", "X-WsRequestsPerIpLimit", upgrade_limit),
+            hello_limit=_rate_limit("hello_limit", "X-WsHelloPerIpLimit", hello_limit),
+            connection_limit=None if connection_limit is None else ConnectionLimit(connection_limit),
+        )
         self._statistics = Statistics()
-        self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
-        self._changed = threading.Condition()
-        self._settle_asked = 0
-        self._settle_done = 0
-        self._is_stopping = False
-        self._has_ended = False
-        self._accepting = True
-        self._clients: list[_Client] = []
-        self._wanted: frozenset[Stream] | None = None
+        self._certificates = Certificates() if tls else None
+        self._engine = Engine(
+            settings,
+            SystemClock() if clock is None else clock,
+            gate,
+            self._statistics,
+            certificates=self._certificates,
+            ssl_context=ssl_context,
+        )
+        #: What can be made to go wrong.
+        self.faults = Faults(self._engine)
+        self._engine.set_timeline(entries(timeline, self, self._engine.rehearse))
+
+    @classmethod
+    def from_scenario(cls, path: str | os.PathLike[str], **options: Any) -> Simulator:
+        """Make a simulator from a scenario file; options given here take the place of the file's.
+
+        Raises `ScenarioError`, which names the file and the place in it, and OSError.
+        """
+        return cls(**{**read_scenario(path, cls), **options})
 
     def __repr__(self) -> str:
-        where = "not started" if self._port is None else self.url
-        return f"<Simulator {where}{' closed' if self._has_ended else ''}>"
+        where = "not started" if self._engine.port is None else self.url
+        return f"<Simulator {where}{' closed' if self._engine.has_ended else ''}>"
 
     def __enter__(self) -> Simulator:
         self.start()
@@ -128,22 +156,37 @@ class Simulator:
     @property
     def port(self) -> int:
         """The port that it listens on. Raises RuntimeError before `start`."""
-        if self._port is None:
+        if self._engine.port is None:
             raise RuntimeError("the simulator was not started")
-        return self._port
+        return self._engine.port
 
     @property
     def url(self) -> str:
         """What to connect to; with TLS by the name localhost, so that a certificate can be checked."""
-        if self._ssl_context is not None:
+        if self._engine.ssl_context is not None:
             return f"wss://localhost:{self.port}/v1/"
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"ws://{host}:{self.port}/v1/"
+        host = self._engine.settings.host
+        return f"ws://[{host}]:{self.port}/v1/" if ":" in host else f"ws://{host}:{self.port}/v1/"
+
+    @property
+    def client_context(self) -> ssl.SSLContext:
+        """A new context for clients, which trusts the certificates of ``tls=True``. Raises RuntimeError without."""
+        return self._made_certificates().client_context()
+
+    @property
+    def ca_pem(self) -> bytes:
+        """The authority behind the certificates of ``tls=True``, for clients to trust. Raises RuntimeError without."""
+        return self._made_certificates().ca_pem
 
     @property
     def connections(self) -> int:
         """How many WebSocket connections are open."""
-        return sum(client.conversation.connection.is_open for client in tuple(self._clients))
+        return len(self.open_connections)
+
+    @property
+    def open_connections(self) -> list[int]:
+        """The numbers of the open WebSocket connections, counted from 1 in the order in which they came."""
+        return [c.number for c in tuple(self._engine.clients) if c.conversation.connection.is_open]
 
     @property
     def received(self) -> list[str]:
@@ -156,14 +199,24 @@ class Simulator:
         return list(self._statistics.requests)
 
     @property
+    def requests_refused(self) -> list[UpgradeRequest]:
+        """The upgrade requests that were sound and refused (the newest 10,000), secrets replaced by ``***``."""
+        return list(self._statistics.requests_refused)
+
+    @property
     def closes_received(self) -> list[tuple[int, str]]:
         """Code and reason of each Close frame that clients sent (the newest 10,000)."""
         return list(self._statistics.closes)
 
     @property
     def frames_sent(self) -> dict[str, int]:
-        """How many text frames of each type were queued for clients."""
+        """How many text frames of each type were queued for clients, but for those that only faults send."""
         return dict(self._statistics.frames_sent)
+
+    @property
+    def frames_lost(self) -> dict[str, int]:
+        """How many market data frames of each type faults kept from clients."""
+        return dict(self._statistics.frames_lost)
 
     @property
     def pings_sent(self) -> int:
@@ -181,272 +234,87 @@ class Simulator:
         Raises OSError when the address cannot be listened on or the recording not be opened, `RecordingError`
         when it is unsound, RuntimeError when this simulator was started before.
         """
-        if self._thread is not None:
+        if self._engine.thread is not None:
             raise RuntimeError("a simulator starts once; make a new one")
-        self._recording = None if self._recording_path is None else PreparedRecording(self._recording_path)
-        self._market = Market(self._seed)
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        self._listener = socket.create_server((self._host, self._wanted_port), family=family, backlog=_BACKLOG)
-        self._listener.setblocking(False)
-        self._port = self._listener.getsockname()[1]
-        self._wakeup, self._wakeup_writer = socket.socketpair()
-        self._wakeup.setblocking(False)
-        self._wakeup_writer.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._wakeup, selectors.EVENT_READ)
-        self._wall_offset_ns = self._clock.time_ns() - self._now_ns()
-        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
-        self._thread.start()
-        if isinstance(self._clock, VirtualClock):
-            self._clock.follow(self.settle)
+        self._engine.start()
 
     def close(self) -> None:
         """Close all connections (1001) and the port, and wait for the thread's end; idempotent.
 
         Raises RuntimeError, from its cause, if the thread had died of an exception.
         """
-        if self._thread is None:
-            return
-        with self._changed:
-            self._is_stopping = True
-        self._wake()
-        self._thread.join(_JOIN_SECONDS)
-        if self._thread.is_alive():
-            raise RuntimeError("the simulator's thread did not end")
-        self._wakeup_writer.close()
-        self._raise_failure()
+        if self._engine.thread is not None:
+            self._engine.stop()
 
     def settle(self) -> None:
         """Wait until what clients had sent is processed, what is due has run, and sockets are full or done.
 
         Raises RuntimeError, from its cause, if the thread died of an exception.
         """
-        with self._changed:
-            if self._thread is None or self._has_ended:
-                self._raise_failure()
-                return
-            self._settle_asked += 1
-            ticket = self._settle_asked
-            self._wake()
-            self._changed.wait_for(lambda: self._has_ended or self._settle_done >= ticket)
-            self._raise_failure()
+        self._engine.settle()
 
-    # Everything below runs on the simulator's thread, but for _wake and _raise_failure.
+    def announce_reconnect(self, within_seconds: int = 10, *, successor: Simulator | None = None) -> None:
+        """Send every client a ``reconnect`` notice, and close it (1001) after so many seconds.
 
-    def _run(self) -> None:
-        try:
-            while not self._is_stopping:
-                self._turn(self._wait_seconds())
-                if self._settle_asked > self._settle_done:
-                    self._settle_now()
-            self._say_goodbye()
-        except BaseException as error:  # noqa: BLE001 - raised again by close() and settle()
-            self._failure = error
-        finally:
-            for client in self._clients:
-                client.transport.close()
-            self._clients.clear()
-            self._selector.close()
-            self._listener.close()
-            self._wakeup.close()
-            with self._changed:
-                self._has_ended = True
-                self._changed.notify_all()
+        New connections are served meanwhile and stay; where ``successor`` is another simulator, which was
+        started, they reach that one.
+        """
+        if within_seconds < 0:
+            raise ValueError("within_seconds must be 0 or more")
+        if successor is self:
+            raise ValueError("the successor is another simulator; without one, this one serves on")
+        engine = self._engine
+        engine.call(lambda: engine.announce_reconnect(within_seconds, None if successor is None else successor._engine))
 
-    def _turn(self, timeout: float | None) -> bool:
-        """Wait, read, run what is due, write. Return whether anything was there to be read."""
-        if not self._accepting:
-            timeout = _ACCEPT_AGAIN_SECONDS if timeout is None else min(timeout, _ACCEPT_AGAIN_SECONDS)
-        ready = self._selector.select(timeout)
-        if not self._accepting:
-            self._selector.register(self._listener, selectors.EVENT_READ)
-            self._accepting = True
-        now_ns = self._now_ns()
-        # Timers first: what arrived did so after they became due.
-        self._run_timers(now_ns)
-        has_read = False
-        for key, events in ready:
-            if not events & selectors.EVENT_READ:
-                continue
-            if key.fileobj is self._wakeup:
-                with contextlib.suppress(BlockingIOError):
-                    self._wakeup.recv(4096)
-                continue
-            has_read = True
-            if key.fileobj is self._listener:
-                self._accept(now_ns)
-            elif isinstance(key.data, _Client):
-                self._read(key.data, now_ns)
-        for client in self._clients:
-            if client.transport.has_buffered_input:
-                has_read = True
-                self._read(client, now_ns)
-        self._run_timers(now_ns)
-        for client in self._clients:
-            client.conversation.connection.caught_up(now_ns)
-        self._flush(now_ns)
-        return has_read
+    def move_price(self, asset_id: str, percent: float) -> None:
+        """Let the price of an asset jump, such as by -10 percent; its books follow, trade by trade."""
+        if asset_id not in ASSETS:
+            raise ValueError(f"there is no asset {asset_id!r}; there are {', '.join(ASSETS)}")
+        if not -100 < percent < math.inf:
+            raise ValueError("percent must be above -100, and finite")
+        self._engine.call(lambda: self._engine.market.move_price(asset_id, percent))
 
-    def _settle_now(self) -> None:
-        ticket = self._settle_asked
-        for _ in range(_SETTLE_TURNS):
-            has_read = self._turn(0)
-            # A paced replay may have more that is due, kept back by its high-water mark until the last write.
-            is_behind = self._speed is not None and self._next_due_ns() <= self._now_ns()
-            if not has_read and not is_behind:
-                break
-        with self._changed:
-            self._settle_done = ticket
-            self._changed.notify_all()
+    def halt_trading(self, symbol_ids: Iterable[str]) -> None:
+        """Let nothing happen in these symbols until `resume_trading`; each must be a symbol of the market."""
+        symbols = _symbols(symbol_ids)
+        self._engine.call(lambda: self._engine.market.halt(symbols))
 
-    def _wait_seconds(self) -> float | None:
-        if self._settle_asked > self._settle_done or any(c.transport.has_buffered_input for c in self._clients):
-            return 0
-        due_ns = self._next_due_ns()
-        delay_ns = due_ns - self._now_ns()
-        if delay_ns <= 0:
-            return 0
-        # A virtual clock wakes us when it moves.
-        if due_ns == NEVER_NS or isinstance(self._clock, VirtualClock):
-            return None
-        return delay_ns / NS_PER_SECOND
+    def resume_trading(self, symbol_ids: Iterable[str]) -> None:
+        """End what `halt_trading` began."""
+        symbols = _symbols(symbol_ids)
+        self._engine.call(lambda: self._engine.market.reopen(symbols))
 
-    def _next_due_ns(self) -> int:
-        market_ns = self._market.next_ns - self._wall_offset_ns if self._market.is_open else NEVER_NS
-        return min([market_ns, *(client.next_timeout() for client in self._clients)])
+    def set_activity(self, factor: float) -> None:
+        """Let trades, quotes and books come so many times as often as usual, up to 1,000 times."""
+        if not 0.001 <= factor <= 1000:
+            raise ValueError("factor must be between 0.001 and 1000")
+        self._engine.call(lambda: self._engine.market.set_activity(factor))
 
-    def _run_timers(self, until_ns: int) -> None:
-        """Run all timers up to this time, one by one in their order, each at its own time."""
-        steps = 0
-        while True:
-            market_ns = self._market.next_ns - self._wall_offset_ns if self._market.is_open else NEVER_NS
-            client = min(self._clients, key=_Client.next_timeout, default=None)
-            client_ns = NEVER_NS if client is None else client.next_timeout()
-            if min(market_ns, client_ns) > until_ns:
-                return
-            if client is not None and client_ns < market_ns:
-                # No flush here: a replay without pace would refill for ever what its client reads.
-                self._run_client(client, client_ns)
-                continue
-            self._run_market(market_ns)
-            steps += 1
-            if steps % _STEPS_A_FLUSH == 0:
-                self._flush(until_ns)
-
-    def _run_client(self, client: _Client, now_ns: int) -> None:
-        if now_ns >= client.linger_deadline_ns:
-            self._drop(client)
-        else:
-            client.conversation.handle_timeout(now_ns)
-
-    def _run_market(self, now_ns: int) -> None:
-        if self._wanted is None:
-            feeds = (c.conversation.feed for c in self._clients if c.conversation.connection.is_open)
-            self._wanted = frozenset().union(*(f.streams for f in feeds if isinstance(f, MarketFeed)))
-        publications = self._market.step(self._wanted)
-        if publications:
-            for client in self._clients:
-                client.conversation.publish(publications, now_ns)
-
-    def _accept(self, now_ns: int) -> None:
-        while True:
-            try:
-                accepted, _ = self._listener.accept()
-            except (BlockingIOError, ConnectionError):
-                return
-            except OSError:
-                # No descriptor is left: the client waits in the backlog, and those who are here are served on.
-                self._selector.unregister(self._listener)
-                self._accepting = False
-                return
-            try:
-                transport = Transport(accepted, self._ssl_context)
-            except OSError:
-                accepted.close()
-                continue
-            connection = ServerConnection(
-                self._statistics,
-                now_ns=now_ns,
-                ping_interval_ns=self._ping_interval_ns,
-                pong_timeout_ns=self._pong_timeout_ns,
-            )
-            conversation = Conversation(connection, self._new_feed(), self._settings, self._statistics)
-            client = _Client(transport, conversation)
-            self._clients.append(client)
-            self._selector.register(transport, client.interest, client)
-
-    def _new_feed(self) -> Feed:
-        if self._recording is not None:
-            return Replay(self._recording, self._statistics, speed=self._speed, loop=self._loop)
-        return MarketFeed(self._market, self._statistics, wall_offset_ns=self._wall_offset_ns)
-
-    def _read(self, client: _Client, now_ns: int) -> None:
-        self._wanted = None
-        try:
-            received, is_eof = client.transport.read()
-        except OSError:
-            received, is_eof = b"", True
-        # What comes after the end of the conversation is thrown away, so that closing does not reset the
-        # connection.
-        if received and client.linger_deadline_ns == NEVER_NS:
-            client.conversation.receive(received, now_ns)
-        if is_eof:
-            client.conversation.connection.receive_eof()
-            self._flush_client(client, now_ns)
-            self._drop(client)
-
-    def _flush(self, now_ns: int) -> None:
-        for client in tuple(self._clients):
-            self._flush_client(client, now_ns)
-
-    def _flush_client(self, client: _Client, now_ns: int) -> None:
-        connection, transport = client.conversation.connection, client.transport
-        try:
-            if transport.has_unsent or transport.wants_write:
-                transport.write()
-            while connection.queued_frames and not transport.has_unsent:
-                transport.write(connection.take(_CHUNK_BYTES))
-            is_done = connection.is_finished and not connection.queued_frames and not transport.has_unsent
-            if is_done and client.linger_deadline_ns == NEVER_NS:
-                transport.end_writing()
-                client.linger_deadline_ns = now_ns + CLOSE_TIMEOUT_NS
-        except OSError:
-            connection.receive_eof()
-            self._drop(client)
-            return
-        interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if transport.wants_write else 0)
-        if interest != client.interest and client in self._clients:
-            client.interest = interest
-            self._selector.modify(transport, interest, client)
-
-    def _drop(self, client: _Client) -> None:
-        if client in self._clients:
-            self._clients.remove(client)
-            self._selector.unregister(client.transport)
-            client.transport.close()
-            self._wanted = None
-
-    def _say_goodbye(self) -> None:
-        now_ns = self._now_ns()
-        for client in self._clients:
-            client.conversation.connection.close(now_ns, 1001, "the simulator was closed")
-        self._flush(now_ns)
-
-    def _now_ns(self) -> int:
-        return round(self._clock.now() * NS_PER_SECOND)
-
-    def _wake(self) -> None:
-        # A full pipe wakes as well (hazard F25); one that is closed has nobody left to wake.
-        with contextlib.suppress(OSError):
-            self._wakeup_writer.send(b"\0")
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise RuntimeError("the simulator's thread died of an exception") from self._failure
+    def _made_certificates(self) -> Certificates:
+        if self._certificates is None:
+            raise RuntimeError("there are no certificates without tls=True")
+        return self._certificates
 
 
-def _positive_ns(name: str, seconds: float) -> int:
-    if not seconds > 0:
-        raise ValueError(f"{name} must be above 0 seconds")
-    return NEVER_NS if seconds == float("inf") else round(seconds * NS_PER_SECOND)
+def _interval_ns(name: str, seconds: float) -> int:
+    if not seconds >= _LEAST_SECONDS:
+        raise ValueError(f"{name} must be {_LEAST_SECONDS} seconds or more, above 0")
+    return NEVER_NS if seconds == math.inf else round(seconds * NS_PER_SECOND)
+
+
+def _rate_limit(name: str, header: str, limit: tuple[int, float] | None) -> RateLimit | None:
+    if limit is None:
+        return None
+    count, seconds = limit
+    if count < 1 or not _LEAST_SECONDS <= seconds < math.inf:
+        raise ValueError(f"{name} is a number of 1 or more, and the seconds in which so many are allowed")
+    return RateLimit(header, count, round(seconds * NS_PER_SECOND))
+
+
+def _symbols(symbol_ids: Iterable[str]) -> frozenset[str]:
+    symbols = frozenset([symbol_ids] if isinstance(symbol_ids, str) else symbol_ids)
+    known = [instrument.symbol_id for instrument in INSTRUMENTS]
+    unknown = sorted(symbols.difference(known))
+    if unknown:
+        raise ValueError(f"unknown symbols: {', '.join(unknown)}; there are {', '.join(known)}")
+    return symbols

@@ -17,7 +17,9 @@ class Statistics:
 
     received: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
     requests: deque[UpgradeRequest] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
+    requests_refused: deque[UpgradeRequest] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
     closes: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
     frames_sent: Counter[str] = field(default_factory=Counter)
+    frames_lost: Counter[str] = field(default_factory=Counter)
     pings_sent: int = 0
     pongs_received: int = 0

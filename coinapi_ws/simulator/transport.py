@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 from typing import Final
 
 READ_BYTES: Final = 64 * 1024
@@ -85,6 +86,16 @@ class Transport:
             with contextlib.suppress(ssl.SSLError, ValueError):
                 self._socket.unwrap()
         self._socket.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        """End our side of TCP at once: no close_notify, and what was not sent yet is lost."""
+        self._unsent = memoryview(b"")
+        self._handshake_is_due = False
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Let `close` tell the client that the connection was reset."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close(self) -> None:
         """Close the socket."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import struct
 import time
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
 NS_PER_SECOND: Final = 1_000_000_000
 
-_FIN_TEXT: Final = 0x81
+_FIN: Final = 0x80
+_TEXT: Final = 0x01
+_CONTINUATION: Final = 0x00
+_MASKED: Final = 0x80
 _UUID_BITS: Final = 122
 # Odd, so that multiplying by it modulo a power of two never maps two counters to one identifier.
 _UUID_STRIDE: Final = 0x2545F4914F6CDD1D9E3779B97F4A7C15
@@ -20,12 +24,46 @@ HEARTBEAT: Final = '{"type":"hearbeat"}'  # the vendor's spelling on the wire
 
 def text_frame(payload: bytes) -> bytes:
     """Return a whole unmasked text frame, as a server sends it (RFC 6455, 5.2)."""
-    size = len(payload)
+    return frame_header(len(payload)) + payload
+
+
+def frame_header(size: int, *, is_first: bool = True, is_last: bool = True) -> bytes:
+    """Return the header of a text frame, or of a part of a text message, with so many bytes of payload."""
+    first = (_FIN if is_last else 0) | (_TEXT if is_first else _CONTINUATION)
     if size < 126:
-        return struct.pack(">BB", _FIN_TEXT, size) + payload
+        return struct.pack(">BB", first, size)
     if size < 65536:
-        return struct.pack(">BBH", _FIN_TEXT, 126, size) + payload
-    return struct.pack(">BBQ", _FIN_TEXT, 127, size) + payload
+        return struct.pack(">BBH", first, 126, size)
+    return struct.pack(">BBQ", first, 127, size)
+
+
+def masked_frame(payload: bytes, mask: bytes) -> bytes:
+    """Return a text frame of less than 126 bytes that is masked, which only clients may (RFC 6455, 5.1)."""
+    hidden = bytes(byte ^ mask[n % 4] for n, byte in enumerate(payload))
+    return struct.pack(">BB", _FIN | _TEXT, _MASKED | len(payload)) + mask + hidden
+
+
+def fragments(frames: bytes, most: int) -> bytes:
+    """Return whole text frames as messages in fragments with at most so many bytes of payload each."""
+    pieces = []
+    for payload in _payloads(frames):
+        starts = range(0, max(1, len(payload)), most)
+        for start in starts:
+            part = payload[start : start + most]
+            pieces.append(frame_header(len(part), is_first=start == 0, is_last=start == starts[-1]))
+            pieces.append(part)
+    return b"".join(pieces)
+
+
+def _payloads(frames: bytes) -> Iterator[bytes]:
+    position = 0
+    while position < len(frames):
+        size, position = frames[position + 1], position + 2
+        if size >= 126:
+            width = 2 if size == 126 else 8
+            size, position = int.from_bytes(frames[position : position + width], "big"), position + width
+        yield frames[position : position + size]
+        position += size
 
 
 def time_text(time_ns: int) -> str:
@@ -60,3 +98,8 @@ def error_text(message: str) -> str:
     """Return the JSON of an error message; quotes come as ``\\u0027``, as the vendor escapes them."""
     text = json.dumps(message).replace("'", "\\u0027")
     return f'{{"type":"error","message":{text}}}'
+
+
+def reconnect_text(within_seconds: int, before_ns: int) -> str:
+    """Return the JSON of a notice that the server will close."""
+    return f'{{"type":"reconnect","within_seconds":{within_seconds},"before_time":"{time_text(before_ns)}"}}'

@@ -555,16 +555,3 @@ def test_a_clock_does_not_go_back(clock: VirtualClock) -> None:
     for seconds in (-1, float("nan")):
         with pytest.raises(ValueError, match="back"):
             clock.advance(seconds)
-
-
-def test_too_many_waiting_messages_end_the_connection_and_are_dropped(
-    monkeypatch: pytest.MonkeyPatch, simulator: Simulator, clock: VirtualClock, dial: Dial
-) -> None:
-    monkeypatch.setattr("coinapi_ws.simulator.conversation.MAX_BUFFERED_MESSAGES", 30)
-    peer = dial(simulator.url)
-    peer.hello("trade", "quote", "ohlcv")
-    # Nothing is written within a few steps of the market.
-    clock.advance(0.9)
-    assert [json.loads(text) for text in peer.rest_until_closed()] == [
-        {"type": "error", "message": "Reached maximum allowed buffered messages for this connection."}
-    ]

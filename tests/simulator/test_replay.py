@@ -236,22 +236,29 @@ def test_a_slow_reader_loses_nothing_and_holds_up_nobody(tmp_path: Path, dial: D
         slow.close()
 
 
-def test_paced_frames_wait_for_a_slow_reader_too(tmp_path: Path, clock: VirtualClock) -> None:
+@pytest.mark.parametrize(("buffer_limit", "is_too_slow"), [(2000, False), (1000, True)])
+def test_paced_frames_pile_up_for_a_slow_reader_up_to_the_limit(
+    tmp_path: Path, clock: VirtualClock, buffer_limit: int, is_too_slow: bool
+) -> None:
     path = tmp_path / "large.jsonl"
     texts = [frame("trade", "KRAKEN_SPOT_BTC_USD", n) + " " * 5000 for n in range(2000)]
     with RecordingWriter(path) as writer:
         for n, text in enumerate(texts):
             writer.write(text, START_NS + n * 1_000_000)
-    with Simulator(recording=path, clock=clock) as simulator:
+    with Simulator(recording=path, clock=clock, buffer_limit=buffer_limit) as simulator:
         slow = websocket.create_connection(
             simulator.url, sockopt=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)], skip_utf8_validation=True
         )
         slow.send(json.dumps({"type": "hello", "subscribe_data_type": ["trade"]}))
         simulator.settle()
         clock.advance(2)
-        assert simulator.frames_sent["trade"] < 2000
-        assert [slow.recv() for _ in texts] == texts
-        slow.close()
+        received = [slow.recv() for _ in (texts[:2] if is_too_slow else texts)]
+        slow.shutdown()
+        if is_too_slow:
+            assert received[0] == texts[0]  # which was sent before the others became due
+            assert json.loads(received[1])["message"].startswith("Reached maximum allowed buffered messages")
+        else:
+            assert received == texts
 
 
 def test_the_shared_recording_comes_byte_for_byte(shared: Path, dial: Dial) -> None:

@@ -1,0 +1,493 @@
+"""The simulator's thread: one selector, all clients, the market and the time line."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import random
+import selectors
+import socket
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from .behaviour import SOUND, Tampering
+from .certificates import Certificates
+from .client import Client
+from .clock import Clock, VirtualClock
+from .connection import NEVER_NS, ServerConnection
+from .conversation import Conversation, ConversationSettings
+from .feeds import Feed, MarketFeed
+from .gate import Gate
+from .market import Market
+from .replay import PreparedRecording, Replay
+from .scope import Product
+from .statistics import Statistics
+from .streams import Stream
+from .transport import Transport
+from .wire import NS_PER_SECOND, reconnect_text
+
+THREAD_NAME: Final = "coinapi-ws-simulator"
+_BACKLOG: Final = 128
+#: While a virtual clock jumps far, what was published is sent on after this many steps of the market.
+_STEPS_A_FLUSH: Final = 64
+#: A client that never stops sending must not keep `settle` for ever.
+_SETTLE_TURNS: Final = 1000
+_JOIN_SECONDS: Final = 10.0
+#: How long new clients wait where no descriptor was left for them.
+_ACCEPT_AGAIN_NS: Final = NS_PER_SECOND // 10
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a simulator was made with. Times are nanoseconds."""
+
+    host: str
+    port: int
+    seed: int
+    recording: str | os.PathLike[str] | None
+    speed: float | None
+    loop: bool
+    direct_source: str | None
+    market_start_ns: int | None
+    #: The wall clock when the first connection comes; None leaves it as it is.
+    start_time_ns: int | None
+    ping_interval_ns: int
+    pong_timeout_ns: int
+    heartbeat_interval_ns: int
+    buffer_limit: int
+
+
+@dataclass(order=True)
+class Entry:
+    """One entry of the time line: when it is due after its beginning, and what it does."""
+
+    at_ns: int
+    position: int
+    act: Callable[[], object]
+    every_ns: int | None = None
+    left: int | None = None
+
+
+class Engine:
+    """Everything that runs on the simulator's thread. Others use `start`, `stop`, `call` and `adopt` alone."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        gate: Gate,
+        statistics: Statistics,
+        *,
+        certificates: Certificates | None,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.gate = gate
+        self.certificates = certificates
+        self.ssl_context = ssl_context if certificates is None else certificates.server_context("valid")
+        self.market = Market(settings.seed)
+        self.clients: list[Client] = []
+        #: How connections to come behave.
+        self.behaviour = SOUND
+        #: Takes the connections to come, where this server is being replaced.
+        self._successor: Engine | None = None
+        self.port: int | None = None
+        self.thread: threading.Thread | None = None
+        self.has_ended = False
+        self._timeline: list[Entry] = []
+        self._timeline_begin_ns: int | None = None
+        self._is_rehearsing = False
+        self._statistics = statistics
+        self._accepted = 0
+        self._failure: BaseException | None = None
+        self._lock = threading.Lock()
+        self._tasks: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._adopted: deque[tuple[socket.socket, str]] = deque()
+        self._is_stopping = False
+        self._accept_again_ns = NEVER_NS
+        self._wanted: frozenset[Stream] | None = None
+
+    def start(self) -> None:
+        """Listen, and start the thread."""
+        settings = self.settings
+        self._recording = None if settings.recording is None else PreparedRecording(settings.recording)
+        self._conversation_settings = ConversationSettings(
+            self._product(), settings.heartbeat_interval_ns, settings.buffer_limit
+        )
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        self._listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        self._wakeup, self._wakeup_writer = socket.socketpair()
+        self._wakeup.setblocking(False)
+        self._wakeup_writer.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._wakeup, selectors.EVENT_READ)
+        self._wall_offset_ns = self.clock.time_ns() - self.now_ns()
+        if settings.market_start_ns is not None:
+            self.market.open(settings.market_start_ns)
+        self.thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        self.thread.start()
+        if isinstance(self.clock, VirtualClock):
+            self.clock.follow(self.settle)
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        assert self.thread is not None
+        self._is_stopping = True
+        self._wake()
+        self.thread.join(_JOIN_SECONDS)
+        if self.thread.is_alive():
+            raise RuntimeError("the simulator's thread did not end")
+        self._wakeup_writer.close()
+        self.raise_failure()
+
+    def set_timeline(self, timeline: list[Entry]) -> None:
+        """Set what happens by itself, before `start`."""
+        self._timeline = timeline
+        heapq.heapify(timeline)
+
+    def rehearse(self, act: Callable[[], object]) -> None:
+        """Let something that ends in `call` run up to there, for the checks that it makes; before `start`."""
+        self._is_rehearsing = True
+        try:
+            with contextlib.suppress(_Rehearsed):
+                act()
+        finally:
+            self._is_rehearsing = False
+
+    def call(self, action: Callable[[], T]) -> T:
+        """Run this on the thread, and return or raise what it does. Before the thread's start it runs here."""
+        if self._is_rehearsing:
+            raise _Rehearsed
+        if self.thread in (None, threading.current_thread()):
+            return action()
+        future: Future[T] = Future()
+        with self._lock:
+            if self.has_ended:
+                self.raise_failure()
+                raise _Ended
+            self._tasks.append((action, future))
+        self._wake()
+        try:
+            return future.result()
+        finally:
+            self.raise_failure()
+
+    def settle(self) -> None:
+        """Wait until what clients had sent is processed, what is due has run, and sockets are full or done."""
+        if self.thread is None or self.has_ended:
+            self.raise_failure()
+            return
+        with contextlib.suppress(_Ended):
+            self.call(self._settle)
+
+    def adopt(self, accepted: socket.socket, address: str) -> None:
+        """Take over a connection that another simulator accepted; for its thread."""
+        with self._lock:
+            if self.has_ended or self.thread is None:
+                accepted.close()
+                return
+            self._adopted.append((accepted, address))
+        self._wake()
+
+    def raise_failure(self) -> None:
+        """Raise what the thread died of."""
+        if self._failure is not None:
+            raise RuntimeError("the simulator's thread died of an exception") from self._failure
+
+    def present_certificate(self, kind: str) -> None:
+        """Use another certificate for connections to come; for the thread."""
+        if self.certificates is not None:
+            self.ssl_context = self.certificates.server_context(kind)
+
+    def announce_reconnect(self, within_seconds: int, successor: Engine | None) -> None:
+        """Tell every client that it will be closed, and close it then; for the thread."""
+        self._successor = successor
+        now_ns = self.now_ns()
+        due_ns = now_ns + within_seconds * NS_PER_SECOND
+        for client in self.clients:
+            notice = reconnect_text(within_seconds, due_ns + self._wall_offset_ns)
+            client.conversation.say(notice, "reconnect", now_ns)
+            client.conversation.leave_at(due_ns)
+
+    def now_ns(self) -> int:
+        """Return the monotonic clock."""
+        return round(self.clock.now() * NS_PER_SECOND)
+
+    # Everything below runs on the simulator's thread, but for _wake.
+
+    def _run(self) -> None:
+        try:
+            while not self._is_stopping:
+                self._turn(self._wait_seconds())
+                while self._tasks and not self._is_stopping:
+                    self._do(*self._tasks.popleft())
+            self._say_goodbye()
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits or closes
+            self._failure = error
+        finally:
+            for client in self.clients:
+                client.close()
+            self.clients.clear()
+            self._selector.close()
+            self._listener.close()
+            self._wakeup.close()
+            with self._lock:
+                self.has_ended = True
+            for _, future in self._tasks:
+                future.set_exception(_Ended())
+            for accepted, _ in self._adopted:
+                accepted.close()
+
+    def _do(self, action: Callable[[], Any], future: Future[Any]) -> None:
+        try:
+            result = action()
+        except ValueError as error:
+            future.set_exception(error)
+        except BaseException:
+            self._tasks.appendleft((action, future))
+            raise
+        else:
+            self._flush(self.now_ns())
+            future.set_result(result)
+
+    def _turn(self, timeout: float | None) -> bool:
+        """Wait, read, run what is due, write. Return whether anything was there to be read."""
+        ready = self._selector.select(timeout)
+        now_ns = self.now_ns()
+        if self._accept_again_ns <= now_ns:
+            self._accept_again_ns = NEVER_NS
+            self._selector.register(self._listener, selectors.EVENT_READ)
+        # Timers first: what arrived did so after they became due.
+        self._run_timers(now_ns)
+        has_read = False
+        for key, events in ready:
+            if not events & selectors.EVENT_READ:
+                continue
+            if key.fileobj is self._wakeup:
+                with contextlib.suppress(BlockingIOError):
+                    self._wakeup.recv(4096)
+                continue
+            has_read = True
+            if key.fileobj is self._listener:
+                self._accept(now_ns)
+            elif isinstance(key.data, Client):
+                self._read(key.data, now_ns)
+        while self._adopted:
+            has_read = True
+            self._greet(*self._adopted.popleft(), now_ns)
+        for client in tuple(self.clients):
+            if client.has_buffered_input:
+                has_read = True
+                self._read(client, now_ns)
+        self._run_timers(now_ns)
+        for client in self.clients:
+            client.conversation.connection.caught_up(now_ns)
+        self._flush(now_ns)
+        return has_read
+
+    def _settle(self) -> None:
+        for _ in range(_SETTLE_TURNS):
+            if not self._turn(0):
+                return
+
+    def _wait_seconds(self) -> float | None:
+        if self._tasks or self._adopted or any(client.has_buffered_input for client in self.clients):
+            return 0
+        now_ns = self.now_ns()
+        turns = (client.next_turn(now_ns) for client in self.clients)
+        due_ns = min([self._market_due_ns(), self._timeline_due_ns(), self._accept_again_ns, *turns])
+        if due_ns <= now_ns:
+            return 0
+        # A virtual clock wakes us when it moves.
+        if due_ns == NEVER_NS or isinstance(self.clock, VirtualClock):
+            return None
+        return (due_ns - now_ns) / NS_PER_SECOND
+
+    def _market_due_ns(self) -> int:
+        return self.market.next_ns - self._wall_offset_ns if self.market.is_open else NEVER_NS
+
+    def _timeline_due_ns(self) -> int:
+        if self._timeline_begin_ns is None or not self._timeline:
+            return NEVER_NS
+        return self._timeline_begin_ns + self._timeline[0].at_ns
+
+    def _run_timers(self, until_ns: int) -> None:
+        """Run all timers up to this time, one by one in their order, each at its own time."""
+        steps = 0
+        while True:
+            timeline_ns, market_ns = self._timeline_due_ns(), self._market_due_ns()
+            client = min(self.clients, key=Client.next_timeout, default=None)
+            client_ns = NEVER_NS if client is None else client.next_timeout()
+            due_ns = min(timeline_ns, market_ns, client_ns)
+            if due_ns > until_ns:
+                return
+            if timeline_ns == due_ns:
+                self._run_timeline()
+            elif market_ns == due_ns:
+                self._run_market(market_ns)
+                steps += 1
+                if steps % _STEPS_A_FLUSH == 0:
+                    self._flush(until_ns)
+            elif client is not None:
+                # No flush here: a replay without pace would refill for ever what its client reads.
+                client.handle_timeout(client_ns)
+                self._forget_if_gone(client)
+
+    def _run_timeline(self) -> None:
+        entry = heapq.heappop(self._timeline)
+        if entry.left is not None:
+            entry.left -= 1
+        if entry.every_ns is not None and entry.left != 0:
+            entry.at_ns += entry.every_ns
+            heapq.heappush(self._timeline, entry)
+        entry.act()
+
+    def _run_market(self, now_ns: int) -> None:
+        if self._wanted is None:
+            open_clients = [c for c in self.clients if c.conversation.connection.is_open]
+            self._wanted = frozenset().union(*(client.conversation.feed.wanted for client in open_clients))
+        publications = self.market.step(self._wanted)
+        if publications:
+            for client in self.clients:
+                client.conversation.publish(publications, now_ns)
+
+    def _accept(self, now_ns: int) -> None:
+        while True:
+            try:
+                accepted, address = self._listener.accept()
+            except (BlockingIOError, ConnectionError):
+                return
+            except OSError:
+                # No descriptor is left: the client waits in the backlog, and those who are here are served on.
+                self._selector.unregister(self._listener)
+                self._accept_again_ns = now_ns + _ACCEPT_AGAIN_NS
+                return
+            if self._successor is not None:
+                self._successor.adopt(accepted, address[0])
+            else:
+                self._greet(accepted, address[0], now_ns)
+
+    def _greet(self, accepted: socket.socket, address: str, now_ns: int) -> None:
+        try:
+            transport = Transport(accepted, self.ssl_context)
+        except OSError:
+            accepted.close()
+            return
+        if self._timeline_begin_ns is None:
+            self._begin_timeline(now_ns)
+        self._accepted += 1
+        served_ns = now_ns + self.behaviour.handshake_delay_ns
+        connection = ServerConnection(
+            self._statistics,
+            address,
+            self.gate.admit,
+            now_ns=served_ns,
+            ping_interval_ns=self.settings.ping_interval_ns,
+            pong_timeout_ns=self.settings.pong_timeout_ns,
+        )
+        # Each connection has its own chance, which no other one's messages move.
+        tampering = Tampering(self._statistics, random.Random(f"{self.settings.seed}/{self._accepted}"))
+        conversation = Conversation(
+            connection, self._new_feed(tampering), self.gate, self._conversation_settings, self._statistics
+        )
+        client = Client(self._accepted, transport, conversation, served_ns=served_ns)
+        client.behaviour = self.behaviour
+        self.clients.append(client)
+        self._watch(client, now_ns)
+        # What the time line has for its very beginning comes before the first byte is read.
+        self._run_timers(now_ns)
+
+    def _begin_timeline(self, now_ns: int) -> None:
+        self._timeline_begin_ns = now_ns
+        start_time_ns = self.settings.start_time_ns
+        if start_time_ns is not None:
+            self._wall_offset_ns = start_time_ns - now_ns
+        if (self._timeline or start_time_ns is not None) and not self.market.is_open:
+            self.market.open(now_ns + self._wall_offset_ns)
+
+    def _product(self) -> Product:
+        exchange_id = self.settings.direct_source
+        if exchange_id is None:
+            return Product()
+        streams = self.market.streams if self._recording is None else self._recording.streams
+        ours = {s.symbol_id for s in streams if s is not None and s.exchange_id == exchange_id}
+        return Product(exchange_id, frozenset(symbol_id for symbol_id in ours if symbol_id is not None))
+
+    def _new_feed(self, tampering: Tampering) -> Feed:
+        product, settings = self._conversation_settings.product, self.settings
+        if self._recording is not None:
+            return Replay(
+                self._recording,
+                product,
+                tampering,
+                self._statistics,
+                speed=settings.speed,
+                loop=settings.loop,
+            )
+        return MarketFeed(self.market, product, tampering, wall_offset_ns=self._wall_offset_ns)
+
+    def _read(self, client: Client, now_ns: int) -> None:
+        if not client.is_gone:
+            self._wanted = None
+            client.read(now_ns)
+            self._forget_if_gone(client)
+
+    def _flush(self, now_ns: int) -> None:
+        for client in tuple(self.clients):
+            client.flush(now_ns)
+            self._watch(client, now_ns)
+            self._forget_if_gone(client)
+
+    def _watch(self, client: Client, now_ns: int) -> None:
+        interest = 0 if client.is_gone else client.interest(now_ns)
+        if interest == client.watched:
+            return
+        if not client.watched:
+            self._selector.register(client, interest, client)
+        elif not interest:
+            self._selector.unregister(client)
+        else:
+            self._selector.modify(client, interest, client)
+        client.watched = interest
+
+    def _forget_if_gone(self, client: Client) -> None:
+        if client.is_gone and client in self.clients:
+            self.clients.remove(client)
+            if client.watched:
+                self._selector.unregister(client)
+            client.close()
+            self._wanted = None
+
+    def _say_goodbye(self) -> None:
+        now_ns = self.now_ns()
+        for client in self.clients:
+            client.conversation.connection.close(now_ns, 1001, "the simulator was closed")
+        self._flush(now_ns)
+
+    def _wake(self) -> None:
+        # A full pipe wakes as well (hazard F25); one that is closed has nobody left to wake.
+        with contextlib.suppress(OSError):
+            self._wakeup_writer.send(b"\0")
+
+
+class _Rehearsed(Exception):
+    """All checks were passed."""
+
+
+class _Ended(RuntimeError):
+    """The thread ended before it came to a task."""
+
+    def __init__(self) -> None:
+        super().__init__("the simulator is closed")
