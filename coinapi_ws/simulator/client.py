@@ -137,13 +137,18 @@ class Client:
         """Close the socket."""
         self._transport.close()
 
+    def line_up(self, now_ns: int) -> None:
+        """Let what was queued wait for its time, where everything is sent later."""
+        connection, behaviour = self.conversation.connection, self._behaviour
+        # Without a delay no more is taken than is being sent, so that what waits is counted as waiting.
+        while connection.has_queued and (behaviour.delay_ns or not self._line):
+            self._line.append((now_ns + behaviour.delay_ns, memoryview(connection.take(_CHUNK_BYTES))))
+
     def _flush_line(self, now_ns: int) -> None:
         """Send through a line in which bytes wait for their time, a limited number at a time."""
-        connection, transport, behaviour = self.conversation.connection, self._transport, self._behaviour
+        transport, behaviour = self._transport, self._behaviour
         while True:
-            # Without a delay no more is taken than is being sent, so that what waits is counted as waiting.
-            while connection.has_queued and (behaviour.delay_ns or not self._line):
-                self._line.append((now_ns + behaviour.delay_ns, memoryview(connection.take(_CHUNK_BYTES))))
+            self.line_up(now_ns)
             if not self._line or transport.has_unsent or self._line[0][0] > now_ns:
                 return
             due_ns, rest = self._line.popleft()

@@ -344,6 +344,9 @@ class Engine:
                 # No flush here: a replay without pace would refill for ever what its client reads.
                 client.handle_timeout(client_ns)
                 self._forget_if_gone(client)
+            for client in self.clients:
+                if client.behaviour.delay_ns:
+                    client.line_up(due_ns)
 
     def _run_timeline(self) -> None:
         entry = heapq.heappop(self._timeline)

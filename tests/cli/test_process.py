@@ -18,6 +18,7 @@ from coinapi_ws import cli
 from coinapi_ws.cli import simulating
 from coinapi_ws.cli.simulating import _example
 from coinapi_ws.simulator import Simulator, VirtualClock
+from coinapi_ws.simulator.engine import Engine
 
 #: What a server sends at once, after which its clock stands still.
 ASSETS = ("stream", "asset", "--everything", "--format", "json")
@@ -178,10 +179,10 @@ def test_simulate_suggests_what_a_recording_has(recording, frames: list[str], sc
 
 
 def test_a_server_whose_thread_died_does_not_stay_silent(run, monkeypatch) -> None:
-    def fail(simulator: Simulator, timeout: float | None) -> bool:
+    def fail(engine: Engine, timeout: float | None) -> bool:
         raise LookupError("a bug")
 
-    monkeypatch.setattr(Simulator, "_turn", fail)
+    monkeypatch.setattr(Engine, "_turn", fail)
     monkeypatch.setattr(simulating, "_LOOK_SECONDS", 0.01)
     with pytest.raises(RuntimeError, match="died of an exception") as caught:
         run("simulate")
