@@ -65,7 +65,8 @@ What is our own reading, since the vendor leaves it open or we could not see it:
   5SEC, 1MIN, 5MIN, 15MIN, 1HRS, 1DAY. Metadata is sent again every five minutes.
 - The market begins with the first scope that any client sets. Candles are summed by ``time_exchange``.
 - A replay begins for each client with its first message, keeps its times (divided by ``speed``), and ends
-  with a close 1000. Only without a pace (``speed=None``) it waits for a slow client. Frames are sent byte for byte, ``sequence`` included; those of no subscribable type go to
+  with a close 1000. Only without a pace (``speed=None``) it waits for a slow client.
+  Frames are sent byte for byte, ``sequence`` included; those of no subscribable type go to
   everybody. A scope that grows gets no snapshot but those in the recording.
 
 With a `VirtualClock` nothing happens until the test advances it. A Ping that became due in the middle of an
