@@ -17,6 +17,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = "coinapi_ws"
+PLUGIN = "pytest_coinapi_ws"
 
 
 def main() -> None:
@@ -58,8 +59,8 @@ def installed_files(executables: Path) -> dict[str, str]:
     if executables.parent not in root.parents:
         sys.exit(f"{PACKAGE} was not imported from its environment")
     return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
+        str(path.relative_to(root.parent)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in [root.parent / f"{PLUGIN}.py", *sorted(root.rglob("*"))]
         if path.is_file() and "__pycache__" not in path.parts
     }
 

@@ -33,8 +33,10 @@ def test_there_is_a_program_for_each_way_to_use_it() -> None:
 
 @pytest.mark.parametrize(("title", "program"), PROGRAMS, ids=[title for title, _ in PROGRAMS])
 def test_a_program_of_the_readme_runs_as_it_stands(title: str, program: str, tmp_path: Path) -> None:
+    (tmp_path / "test_program.py").write_text(program)
+    runner = ["-m", "pytest", "-q"] if "def test_" in program else []
     finished = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", program],
+        [sys.executable, "-X", "dev", "-W", "error", *runner, "test_program.py"],
         cwd=tmp_path,
         env={name: value for name, value in os.environ.items() if name != "COINAPI_API_KEY"},
         capture_output=True,

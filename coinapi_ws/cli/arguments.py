@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from math import inf, nan
-from typing import Final
+from typing import Any, Final
 
 from .._version import __version__
 from ..auth import API_KEY_VARIABLE
@@ -42,6 +42,14 @@ Examples:
   coinapi-ws stream exrate --asset BTC/USD --simulate
   coinapi-ws stream trade --symbol BITSTAMP_ --record trades.jsonl.gz --duration 60
   coinapi-ws stream trade --symbol BITSTAMP_ --recording trades.jsonl.gz"""
+
+_SIMULATE: Final = """\
+A scenario is a JSON file with options, a market and faults on a time line, so that a program's fault can be shown to
+others; its form stands in the docstring of coinapi_ws.simulator.scenario. Options given here take the place of the
+scenario's. It begins with the first connection.
+
+With --tls the server makes certificates (pip install "coinapi-ws[tls]"); clients trust them by the file that
+the second line names, which --ca-file keeps."""
 
 _SIMULATE_EXITS: Final = """\
 Exit codes: 130 after Ctrl-C, which is how it ends; 1 it could not listen; 2 wrong usage."""
@@ -93,7 +101,7 @@ def parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     _add_output(stream)
     demo = add("demo", "stream a synthetic market from the embedded server, no key needed", _OUTPUT, _EXITS)
     _add_output(demo)
-    simulate = add("simulate", "run the embedded server for other programs, until Ctrl-C", _SIMULATE_EXITS)
+    simulate = add("simulate", "run the embedded server for other programs, until Ctrl-C", _SIMULATE, _SIMULATE_EXITS)
     _add_simulator(simulate)
     return parser, {"stream": stream, "demo": demo, "simulate": simulate}
 
@@ -138,6 +146,7 @@ def _add_source(parser: ArgumentParser) -> None:
     group.add_argument(
         "--speed", type=_speed, default=None, metavar="X|max", help="of --recording: 1 as recorded (default: max)"
     )
+    group.add_argument("--ca-file", metavar="FILE", help="trust the authorities in this PEM file too")
 
 
 def _add_output(parser: ArgumentParser) -> None:
@@ -152,12 +161,17 @@ def _add_output(parser: ArgumentParser) -> None:
 
 
 def _add_simulator(parser: ArgumentParser) -> None:
-    parser.add_argument("--port", type=_port, default=0, metavar="N", help="on 127.0.0.1 (default: any free one)")
-    parser.add_argument("--recording", metavar="FILE", help="replay this to each client, not the synthetic market")
-    parser.add_argument(
-        "--speed", type=_speed, default=1.0, metavar="X|max", help="of the recording (default: 1, as recorded)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the synthetic market (default: 0)")
+    # What is not given stays away, so that a scenario's own value holds.
+    def add(name: str, **options: Any) -> None:
+        parser.add_argument(name, default=SUPPRESS, **options)
+
+    add("--scenario", metavar="FILE", help="options, market and faults from a scenario file")
+    add("--port", type=_port, metavar="N", help="on 127.0.0.1 (default: any free one)")
+    add("--recording", metavar="FILE", help="replay this to each client, not the synthetic market")
+    add("--speed", type=_speed, metavar="X|max", help="of the recording (default: 1, as recorded)")
+    add("--seed", type=int, metavar="N", help="of the synthetic market, and of chance in faults (default: 0)")
+    add("--tls", action="store_true", help="speak TLS, as localhost, with certificates of its own")
+    add("--ca-file", metavar="FILE", help="write the authority behind the certificates there (default: temporary)")
 
 
 def _count(text: str) -> int:

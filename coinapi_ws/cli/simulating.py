@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
+import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from ..decoding import Decoder
@@ -27,34 +30,65 @@ _FAILED: Final = 1
 
 def simulate(arguments: Namespace) -> int:
     """Run the embedded server until Ctrl-C."""
+    options = {name: value for name, value in vars(arguments).items() if name != "command"}
+    ca_file: str | None = options.pop("ca_file", None)
+    simulator = _simulator(options.pop("scenario", None), options)
     with ExitStack() as stack:
         try:
-            simulator = stack.enter_context(
-                running_simulator(arguments.recording, port=arguments.port, speed=arguments.speed, seed=arguments.seed)
-            )
+            stack.enter_context(_running(simulator))
         except OSError as error:
             problem = f"cannot listen: {error.strerror}; choose another --port"
             print(f"coinapi-ws: error: {problem}", file=sys.stderr)
             return _FAILED
+        example = _example(simulator.recording, simulator.url)
+        if simulator.has_certificates:
+            example += ["--ca-file", _write_authority(simulator, ca_file, stack)]
+        elif ca_file is not None:
+            raise ConfigurationError("--ca-file goes with --tls")
         print(simulator.url)
-        print(shlex.join(_example(arguments.recording, simulator.url)), flush=True)
+        print(shlex.join(example), flush=True)
         _wait_for_ctrl_c(simulator)
 
 
 @contextmanager
 def running_simulator(recording: str | None, **options: Any) -> Iterator[Simulator]:
     """Yield a simulator that is up. Raises ``ConfigurationError`` where the recording cannot be opened."""
-    simulator = Simulator(recording=recording, **options)
+    with _running(Simulator(recording=recording, **options)) as simulator:
+        yield simulator
+
+
+def _simulator(scenario: str | None, options: dict[str, Any]) -> Simulator:
+    if scenario is None:
+        return Simulator(**options)
+    try:
+        return Simulator.from_scenario(scenario, **options)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {scenario}: {error.strerror}") from None
+
+
+@contextmanager
+def _running(simulator: Simulator) -> Iterator[Simulator]:
     try:
         simulator.start()
     except OSError as error:
         if error.filename is None:
             raise
-        raise ConfigurationError(f"cannot read {recording}: {error.strerror}") from None
+        raise ConfigurationError(f"cannot read {os.fspath(error.filename)}: {error.strerror}") from None
     try:
         yield simulator
     finally:
         simulator.close()
+
+
+def _write_authority(simulator: Simulator, ca_file: str | None, stack: ExitStack) -> str:
+    if ca_file is None:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="coinapi-ws-"))
+        ca_file = str(Path(directory) / "ca.pem")
+    try:
+        Path(ca_file).write_bytes(simulator.ca_pem)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {ca_file}: {error.strerror}") from None
+    return ca_file
 
 
 def _wait_for_ctrl_c(simulator: Simulator) -> NoReturn:
@@ -63,7 +97,7 @@ def _wait_for_ctrl_c(simulator: Simulator) -> NoReturn:
         simulator.settle()
 
 
-def _example(recording: str | None, url: str) -> list[str]:
+def _example(recording: str | os.PathLike[str] | None, url: str) -> list[str]:
     """Return a command that shows what this server has."""
     types, filters = ["trade", "quote", "book5"], ["--symbol", "COINBASE_SPOT_BTC_USD$", "--symbol", "KRAKEN_"]
     if recording is not None:

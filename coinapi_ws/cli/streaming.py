@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import ssl
 import sys
 import time
 from argparse import Namespace
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from ..auth import API_KEY_VARIABLE, Secret, api_key_secret
 from ..drivers.blocking import Stream, connect
+from ..drivers.selector import default_ssl_context
 from ..endpoints import Endpoint, endpoint_from
 from ..events import Cause, Gap, Undecodable
 from ..exceptions import (
@@ -131,6 +133,7 @@ def _stream(arguments: Namespace, tally: Tally) -> None:
             # Raw output and recordings have all that came.
             deliver_surplus=arguments.format == "raw" or arguments.record is not None,
             close_timeout=_CLOSE_SECONDS,
+            ssl=_ssl_context(arguments.ca_file),
         )
         stack.enter_context(opened)
         record = None
@@ -141,6 +144,19 @@ def _stream(arguments: Namespace, tally: Tally) -> None:
         ended = opened.disconnected
         if ended is not None and arguments.recording is None:
             _note(f"the server ended the stream: {ended.summary()}")
+
+
+def _ssl_context(ca_file: str | None) -> ssl.SSLContext | None:
+    if ca_file is None:
+        return None
+    context = default_ssl_context()
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except ssl.SSLError:
+        raise ConfigurationError(f"{ca_file} has no certificate in PEM form") from None
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {ca_file}: {error.strerror}") from None
+    return context
 
 
 def _subscriptions(arguments: Namespace) -> list[Subscription]:

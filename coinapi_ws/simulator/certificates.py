@@ -6,6 +6,8 @@ import datetime
 import ssl
 from typing import TYPE_CHECKING, Final
 
+from coinapi_ws.exceptions import ConfigurationError
+
 if TYPE_CHECKING:
     import trustme
 
@@ -17,14 +19,14 @@ _WRONG_NAME: Final = "somebody-else.example"
 class Certificates:
     """An authority of its own, and a server context for each kind of certificate.
 
-    Raises RuntimeError where trustme, the extra ``tls``, is not installed.
+    Raises ``ConfigurationError`` where trustme, the extra ``tls``, is not installed.
     """
 
     def __init__(self) -> None:
         try:
             import trustme
         except ImportError:
-            raise RuntimeError('TLS certificates need an extra: pip install "coinapi-ws[tls]"') from None
+            raise ConfigurationError('certificates need an extra: pip install "coinapi-ws[tls]"') from None
         self._authority: trustme.CA = trustme.CA()
         self._stranger: trustme.CA = trustme.CA()
         self._contexts: dict[str, ssl.SSLContext] = {}

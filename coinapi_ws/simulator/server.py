@@ -51,8 +51,8 @@ class Simulator:
 
     Use it as a context manager, or call `start` and `close`. It runs on a daemon thread of its own; all
     public methods and properties may be used from every other thread. A failure of that thread is raised by
-    `close`, `settle` and `VirtualClock.advance`. Raises ValueError, `ScenarioError` for a time line, and
-    RuntimeError where the extra is missing.
+    `close`, `settle` and `VirtualClock.advance`. Raises ValueError, of which `ScenarioError` concerns a time line,
+    and ``ConfigurationError`` a missing extra.
     """
 
     def __init__(
@@ -167,6 +167,16 @@ class Simulator:
             return f"wss://localhost:{self.port}/v1/"
         host = self._engine.settings.host
         return f"ws://[{host}]:{self.port}/v1/" if ":" in host else f"ws://{host}:{self.port}/v1/"
+
+    @property
+    def recording(self) -> str | os.PathLike[str] | None:
+        """The path of the recording that it replays; None for the synthetic market."""
+        return self._engine.settings.recording
+
+    @property
+    def has_certificates(self) -> bool:
+        """True with ``tls=True``, and so with `client_context` and `ca_pem`."""
+        return self._certificates is not None
 
     @property
     def client_context(self) -> ssl.SSLContext:
