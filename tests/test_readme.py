@@ -12,10 +12,12 @@ from typing import Final
 import pytest
 
 import coinapi_ws
+from coinapi_ws import HandshakeRejected, Subscription, connect
+from coinapi_ws.simulator import Faults, Simulator, VirtualClock
 
 README: Final = Path(__file__).resolve().parent.parent / "README.md"
 TEXT: Final = README.read_text(encoding="utf-8")
-PROGRAMS: Final = re.findall(r"^### (.+?)$.*?^```python\n(.+?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+PROGRAMS: Final = re.findall(r"^### ([^\n]+)$(?:(?!^### ).)*?^```python\n(.+?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def test_there_is_a_program_for_each_way_to_use_it() -> None:
@@ -26,9 +28,27 @@ def test_there_is_a_program_for_each_way_to_use_it() -> None:
         "A WebSocket and nothing else",
         "Your own tests, without an account",
         "Record and replay",
+        "In pytest",
     ]
     for title, program in PROGRAMS:
         assert len(program.splitlines()) <= 16, title
+
+
+def test_the_readme_lists_every_fault() -> None:
+    table = TEXT.partition("### Faults")[2].partition("###")[0]
+    named = set(re.findall(r"`(\w+)\(", table))
+    assert named == {name for name in vars(Faults) if not name.startswith("_")}
+
+
+def test_the_scenario_of_the_readme_can_be_run(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```json\n(.+?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    (tmp_path / "scenario.json").write_text(text)
+    with Simulator.from_scenario(tmp_path / "scenario.json", clock=VirtualClock()) as simulator:
+        wanted = Subscription(["trade"], symbol_ids=["KRAKEN_"])
+        for _ in range(2):
+            with pytest.raises(HandshakeRejected):
+                connect("any", wanted, endpoint=simulator.url)
+        connect("any", wanted, endpoint=simulator.url).close()
 
 
 @pytest.mark.parametrize(("title", "program"), PROGRAMS, ids=[title for title, _ in PROGRAMS])
