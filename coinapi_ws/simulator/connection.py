@@ -137,8 +137,11 @@ class ServerConnection:
         self.queued_bytes = self.queued_messages = 0
 
     def close(self, now_ns: int, code: int, reason: str = "", *, last_text: str | None = None) -> None:
-        """Start the closing handshake after what is queued, and after one more text."""
+        """Start the closing handshake after what is queued, and after one more text; before the upgrade, just end."""
         if self.is_over:
+            return
+        if self._ws.state is ConnectionState.CONNECTING:
+            self.receive_eof()
             return
         if last_text is not None:
             self.send(text_frame(last_text.encode()))

@@ -513,6 +513,18 @@ def test_closing_says_goodbye_frees_the_port_and_is_idempotent(dial: Dial) -> No
         simulator.start()
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("begun", [b"", b"GET /v1/ HTTP/1.1\r\n"], ids=["silent", "half a request"])
+def test_who_is_still_at_the_upgrade_sees_the_end_of_tcp_when_the_server_closes(tls: bool, begun: bytes) -> None:
+    simulator = Simulator(clock=VirtualClock(), tls=tls)
+    simulator.start()
+    with socket.create_connection(("127.0.0.1", simulator.port), timeout=10) as client:
+        client.sendall(begun if not tls else b"\x16\x03\x01")  # the beginning of a TLS handshake
+        simulator.settle()
+        simulator.close()
+        assert client.recv(1) == b""
+
+
 def test_a_bug_in_the_thread_is_raised_and_hangs_nobody(
     monkeypatch: pytest.MonkeyPatch, clock: VirtualClock, dial: Dial
 ) -> None:
