@@ -111,7 +111,7 @@ class Engine:
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._tasks: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._adopted: deque[tuple[socket.socket, str]] = deque()
+        self._adopted: deque[tuple[socket.socket, str, ssl.SSLContext | None]] = deque()
         self._is_stopping = False
         self._accept_again_ns = NEVER_NS
         self._wanted: frozenset[Stream] | None = None
@@ -192,13 +192,13 @@ class Engine:
         with contextlib.suppress(_Ended):
             self.call(self._settle)
 
-    def adopt(self, accepted: socket.socket, address: str) -> None:
-        """Take over a connection that another simulator accepted; for its thread."""
+    def adopt(self, accepted: socket.socket, address: str, ssl_context: ssl.SSLContext | None) -> None:
+        """Take over a connection that another simulator accepted, with its certificate; for its thread."""
         with self._lock:
             if self.has_ended or self.thread is None:
                 accepted.close()
                 return
-            self._adopted.append((accepted, address))
+            self._adopted.append((accepted, address, ssl_context))
         self._wake()
 
     def raise_failure(self) -> None:
@@ -217,9 +217,11 @@ class Engine:
         now_ns = self.now_ns()
         due_ns = now_ns + within_seconds * NS_PER_SECOND
         for client in self.clients:
-            notice = reconnect_text(within_seconds, due_ns + self._wall_offset_ns)
-            client.conversation.say(notice, "reconnect", now_ns)
-            client.conversation.leave_at(due_ns)
+            # Who is still at the upgrade cannot hear it, and stays like all who come later.
+            if client.conversation.connection.is_open:
+                notice = reconnect_text(within_seconds, due_ns + self._wall_offset_ns)
+                client.conversation.say(notice, "reconnect", now_ns)
+                client.conversation.leave_at(due_ns)
 
     def now_ns(self) -> int:
         """Return the monotonic clock."""
@@ -247,7 +249,7 @@ class Engine:
                 self.has_ended = True
             for _, future in self._tasks:
                 future.set_exception(_Ended())
-            for accepted, _ in self._adopted:
+            for accepted, *_ in self._adopted:
                 accepted.close()
 
     def _do(self, action: Callable[[], Any], future: Future[Any]) -> None:
@@ -378,13 +380,14 @@ class Engine:
                 self._accept_again_ns = now_ns + _ACCEPT_AGAIN_NS
                 return
             if self._successor is not None:
-                self._successor.adopt(accepted, address[0])
+                # The address is ours, and so what clients are shown there.
+                self._successor.adopt(accepted, address[0], self.ssl_context)
             else:
-                self._greet(accepted, address[0], now_ns)
+                self._greet(accepted, address[0], self.ssl_context, now_ns)
 
-    def _greet(self, accepted: socket.socket, address: str, now_ns: int) -> None:
+    def _greet(self, accepted: socket.socket, address: str, ssl_context: ssl.SSLContext | None, now_ns: int) -> None:
         try:
-            transport = Transport(accepted, self.ssl_context)
+            transport = Transport(accepted, ssl_context)
         except OSError:
             accepted.close()
             return

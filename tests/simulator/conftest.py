@@ -46,6 +46,26 @@ class Peer:
     def messages(self, count: int) -> list[Message]:
         return [self.message() for _ in range(count)]
 
+    def drain(self, simulator: Simulator) -> list[Message]:
+        """All messages that the simulator has sent this one client so far."""
+        simulator.settle()
+        # The Pong comes after everything that was sent before it, and after the answers to the simulator's Pings.
+        assert self.websocket.ping().wait(10)
+        simulator.settle()
+        messages = []
+        while True:
+            try:
+                messages.append(decode(str(self.websocket.recv(timeout=0))))
+            except TimeoutError:
+                return messages
+
+    def close_code(self) -> int:
+        """The code of the Close that comes next; no text may come before it."""
+        with pytest.raises(ConnectionClosed) as closed:
+            self.text()
+        assert closed.value.rcvd is not None, "the connection ended without a Close"
+        return closed.value.rcvd.code
+
     def rest_until_closed(self) -> list[str]:
         """All texts up to the end of the connection, however it ends."""
         texts = []
