@@ -67,10 +67,7 @@ def read_scenario(path: str | os.PathLike[str], simulator: type[Simulator]) -> d
 
     Raises `ScenarioError`, and OSError where the file cannot be read.
     """
-    try:
-        return _options(_decode(Path(path).read_bytes()), Path(path).parent, simulator)
-    except ScenarioError as error:
-        raise ScenarioError(f"{os.fspath(path)}: {error}") from None
+    return _options(_decode(Path(path).read_bytes()), Path(path).parent, simulator)
 
 
 def entries(

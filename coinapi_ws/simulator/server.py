@@ -18,7 +18,7 @@ from .gate import Gate
 from .instruments import ASSETS, EXCHANGES, INSTRUMENTS
 from .keys import AcceptedKeys, UpgradeRequest
 from .limits import ConnectionLimit, RateLimit
-from .scenario import entries, read_scenario
+from .scenario import ScenarioError, entries, read_scenario
 from .statistics import Statistics
 from .wire import NS_PER_SECOND
 
@@ -135,7 +135,10 @@ class Simulator:
 
         Raises `ScenarioError`, which names the file and the place in it, and OSError.
         """
-        return cls(**{**read_scenario(path, cls), **options})
+        try:
+            return cls(**{**read_scenario(path, cls), **options})
+        except ValueError as error:
+            raise ScenarioError(f"{os.fspath(path)}: {error}") from None
 
     def __repr__(self) -> str:
         where = "not started" if self._engine.port is None else self.url
