@@ -109,7 +109,8 @@ class MarketFeed:
         """Return the frames of those publications that are in scope and not within an update limit."""
         frames = self._frames(p for p in publications if self._is_due(p.stream, now_ns))
         if self._owed:
-            due = [stream for stream, owed in self._owed.items() if owed <= 0]
+            is_over = not self.tampering.behaviour.deltas_first
+            due = [stream for stream, owed in self._owed.items() if owed <= 0 or is_over]
             for stream in due:
                 del self._owed[stream]
             frames += self._frames(self._market.snapshots(due, now_ns + self._wall_offset_ns))
@@ -132,7 +133,7 @@ class MarketFeed:
         return True
 
     def _is_stale(self, stream: Stream) -> bool:
-        if stream not in self._stale:
+        if stream not in self._stale or not self.tampering.behaviour.stale_frames:
             return False
         self._stale_left -= 1
         if self._stale_left == 0:
