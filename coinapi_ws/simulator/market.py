@@ -97,8 +97,8 @@ class Market:
             if timer not in self._halted:
                 self._walk(ASSETS[venue.instrument.base])
                 activity = venue.act(now_ns, self._fair(venue.instrument))
-            delay_ns = max(1, int(venue.next_delay_ns() / self._activity / 100)) * 100
-            heapq.heapreplace(self._timers, (now_ns + delay_ns, timer))
+            delay_ns = _scaled(venue.next_delay_ns(), 1 / self._activity)
+            heapq.heapreplace(self._timers, (now_ns + max(100, delay_ns), timer))
             return [] if activity is None else self._of_activity(timer, activity, now_ns, wanted)
         if timer == _EXRATES:
             heapq.heapreplace(self._timers, (now_ns + EXRATE_INTERVAL_NS, timer))
@@ -133,7 +133,14 @@ class Market:
 
     def set_activity(self, factor: float) -> None:
         """Let everything that has no period of its own happen so many times as often as usual."""
-        self._activity = factor
+        scale, self._activity = self._activity / factor, factor
+        if self.is_open:
+            # What was due after a long or short while at the old pace is due at the new one.
+            next_ns = self.next_ns
+            self._timers = [
+                (next_ns + _scaled(due_ns - next_ns, scale) if n >= 0 else due_ns, n) for due_ns, n in self._timers
+            ]
+            heapq.heapify(self._timers)
 
     def _numbers(self, symbol_ids: Collection[str]) -> set[int]:
         return {n for n, venue in enumerate(self._venues) if venue.instrument.symbol_id in symbol_ids}
@@ -226,6 +233,11 @@ class Market:
 
 
 _METADATA_TYPES: Final = frozenset({"asset", "exchange", "symbol"})
+
+
+def _scaled(duration_ns: int, factor: float) -> int:
+    """Return a duration in whole units of 100 ns times a factor, in such units."""
+    return int(duration_ns * factor / 100) * 100
 
 
 def _bounded(asset: Asset, micro_usd: int) -> int:

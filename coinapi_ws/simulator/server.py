@@ -23,6 +23,7 @@ from .statistics import Statistics
 from .wire import NS_PER_SECOND
 
 _LEAST_SECONDS = 0.001
+_MOST_PERCENT = 10_000  # more than any price can go
 
 
 class Simulator:
@@ -280,11 +281,14 @@ class Simulator:
         engine.call(lambda: engine.announce_reconnect(within_seconds, None if successor is None else successor._engine))
 
     def move_price(self, asset_id: str, percent: float) -> None:
-        """Let the price of an asset jump, such as by -10 percent; its books follow, trade by trade."""
+        """Let the price of an asset jump, such as by -10 percent; its books follow, trade by trade.
+
+        It stays within a quarter and four times of where it began. The dollars have no books of their own.
+        """
         if asset_id not in ASSETS:
             raise ValueError(f"there is no asset {asset_id!r}; there are {', '.join(ASSETS)}")
-        if not -100 < percent < math.inf:
-            raise ValueError("percent must be above -100, and finite")
+        if not -100 < percent <= _MOST_PERCENT:
+            raise ValueError(f"percent must be above -100, and {_MOST_PERCENT} at most")
         self._engine.call(lambda: self._engine.market.move_price(asset_id, percent))
 
     def halt_trading(self, symbol_ids: Iterable[str]) -> None:
