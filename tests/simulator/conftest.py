@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from decimal import Decimal
@@ -96,6 +97,17 @@ def simulator(clock: VirtualClock) -> Iterator[Simulator]:
     """A simulator of the market with seed 1, in which no time passes but by `clock`."""
     with Simulator(seed=1, clock=clock) as simulator:
         yield simulator
+
+
+@pytest.fixture(scope="session")
+def second_address() -> tuple[str, int]:
+    """To dial from: another IP address than 127.0.0.1."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.2", 0))
+        except OSError:
+            pytest.skip("this system has but one address on loopback")
+    return "127.0.0.2", 0
 
 
 @pytest.fixture
