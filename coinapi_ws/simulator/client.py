@@ -32,8 +32,10 @@ class Client:
         self._served_ns = served_ns
         #: Set once all is said and the client's own close of TCP is awaited.
         self._linger_deadline_ns = NEVER_NS
-        #: What is sent later, or in pieces: when it is due, and the bytes.
+        #: What is sent later, or in pieces: when it was queued, and the bytes.
         self._line: deque[tuple[int, memoryview]] = deque()
+        #: When the last of it was due.
+        self._last_due_ns = -NEVER_NS
 
     @property
     def behaviour(self) -> Behaviour:
@@ -73,7 +75,7 @@ class Client:
         if now_ns < self._served_ns:
             due_ns = min(due_ns, self._served_ns)
         if self._line and not self._behaviour.is_cut and not self._transport.has_unsent:
-            due_ns = min(due_ns, self._line[0][0])
+            due_ns = min(due_ns, self._line_due_ns())
         return due_ns
 
     def handle_timeout(self, now_ns: int) -> None:
@@ -121,6 +123,8 @@ class Client:
 
     def drop(self, now_ns: int, *, reset: bool) -> None:
         """End TCP here and now, without a Close; what was not sent yet is lost."""
+        # The client's own end is awaited, also where nothing of it was read so far.
+        self.behaviour = SOUND
         self.conversation.connection.receive_eof()
         self._line.clear()
         if reset:
@@ -142,17 +146,23 @@ class Client:
         connection, behaviour = self.conversation.connection, self._behaviour
         # Without a delay no more is taken than is being sent, so that what waits is counted as waiting.
         while connection.has_queued and (behaviour.delay_ns or not self._line):
-            self._line.append((now_ns + behaviour.delay_ns, memoryview(connection.take(_CHUNK_BYTES))))
+            self._line.append((now_ns, memoryview(connection.take(_CHUNK_BYTES))))
+
+    def _line_due_ns(self) -> int:
+        """Return when the first bytes of the line are due, by how the connection behaves now."""
+        delayed_ns = self._line[0][0] + self._behaviour.delay_ns
+        return max(delayed_ns, self._last_due_ns + self._behaviour.chunk_interval_ns)
 
     def _flush_line(self, now_ns: int) -> None:
         """Send through a line in which bytes wait for their time, a limited number at a time."""
         transport, behaviour = self._transport, self._behaviour
         while True:
             self.line_up(now_ns)
-            if not self._line or transport.has_unsent or self._line[0][0] > now_ns:
+            if not self._line or transport.has_unsent or self._line_due_ns() > now_ns:
                 return
-            due_ns, rest = self._line.popleft()
+            self._last_due_ns = self._line_due_ns()
+            queued_ns, rest = self._line.popleft()
             size = behaviour.chunk_bytes or len(rest)
             if len(rest) > size:
-                self._line.appendleft((due_ns + behaviour.chunk_interval_ns, rest[size:]))
+                self._line.appendleft((queued_ns, rest[size:]))
             transport.write(bytes(rest[:size]))

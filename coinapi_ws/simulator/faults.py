@@ -14,6 +14,7 @@ from .streams import DATA_TYPES
 from .wire import NS_PER_SECOND, error_text, frame_header, masked_frame, text_frame
 
 if TYPE_CHECKING:
+    from .connection import ServerConnection
     from .engine import Engine
 
 #: Large things are sent in pieces that all share one buffer.
@@ -86,11 +87,13 @@ class Faults:
 
     def close(self, code: int = 1012, reason: str = "", *, connection: int | None = None) -> int:
         """Send a Close with this code, such as 1012 (service restart) or 1013 (try again later)."""
-        if not 1000 <= code <= 4999 or code in _NO_WIRE_CODES:
+        if code not in range(1000, 5000) or code in _NO_WIRE_CODES:
             raise ValueError(
                 f"{code} is no code of a Close frame; there are 1000 to 4999, but for 1004 to 1006 and 1015"
             )
-        return self._once(lambda client, now_ns: client.conversation.connection.close(now_ns, code, reason), connection)
+        return self._once(
+            lambda client, now_ns: client.conversation.connection.close(now_ns, code, reason), connection, _is_not_over
+        )
 
     def error(self, message: str, *, close: bool = True, connection: int | None = None) -> int:
         """Send an ``error`` message, and close after it."""
@@ -101,7 +104,7 @@ class Faults:
             else:
                 client.conversation.say(error_text(message), "error", now_ns)
 
-        return self._once(act, connection)
+        return self._once(act, connection, _is_open)
 
     def delay(self, seconds: float, *, connection: int | None = None) -> None:
         """Send everything so much later; 0 ends it."""
@@ -136,7 +139,9 @@ class Faults:
         """
         selection = _selection(types, symbol_ids)
         _positive("count", count)
-        return self._once(lambda client, _: client.conversation.feed.tampering.skip(selection, count), connection)
+        return self._once(
+            lambda client, _: client.conversation.feed.tampering.skip(selection, count), connection, _is_not_over
+        )
 
     def repeat_sequence(
         self,
@@ -149,7 +154,9 @@ class Faults:
         """Send each connection's next ``count`` messages twice, of these types and symbols (None: of all)."""
         selection = _selection(types, symbol_ids)
         _positive("count", count)
-        return self._once(lambda client, _: client.conversation.feed.tampering.repeat(selection, count), connection)
+        return self._once(
+            lambda client, _: client.conversation.feed.tampering.repeat(selection, count), connection, _is_not_over
+        )
 
     def lose(
         self,
@@ -282,9 +289,15 @@ class Faults:
             raise ValueError("certificates are for a simulator with tls=True")
         self._engine.call(lambda: self._engine.present_certificate(kind))
 
-    def _once(self, act: Callable[[Client, int], object], connection: int | None) -> int:
+    def _once(
+        self,
+        act: Callable[[Client, int], object],
+        connection: int | None,
+        can_be_reached: Callable[[ServerConnection], bool] = lambda _: True,
+    ) -> int:
         def reach() -> int:
-            reached = [client for client in self._engine.clients if connection in (None, client.number)]
+            named = [client for client in self._engine.clients if connection in (None, client.number)]
+            reached = [client for client in named if can_be_reached(client.conversation.connection)]
             for client in reached:
                 act(client, self._engine.now_ns())
             return len(reached)
@@ -305,11 +318,10 @@ class Faults:
 
     def _send(self, pieces: Iterable[bytes], connection: int | None) -> int:
         def act(client: Client, _: int) -> None:
-            if client.conversation.connection.is_open:
-                for piece in pieces:
-                    client.conversation.connection.send_raw(piece)
+            for piece in pieces:
+                client.conversation.connection.send_raw(piece)
 
-        return self._once(act, connection)
+        return self._once(act, connection, _is_open)
 
     def _answer(self, answer: Answer, count: int | None) -> None:
         if count is not None:
@@ -319,6 +331,14 @@ class Faults:
     def _check_is_market(self) -> None:
         if self._engine.settings.recording is not None:
             raise ValueError("this fault is for the synthetic market; a recording has an order of its own")
+
+
+def _is_open(connection: ServerConnection) -> bool:
+    return connection.is_open
+
+
+def _is_not_over(connection: ServerConnection) -> bool:
+    return not connection.is_over
 
 
 def _filling(size: int) -> list[bytes]:
@@ -351,12 +371,15 @@ def _nanoseconds(name: str, seconds: float) -> int:
 
 
 def _not_negative(name: str, value: int) -> int:
-    if value < 0:
-        raise ValueError(f"{name} must be 0 or more")
-    return value
+    return _whole(name, value, 0)
 
 
 def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise ValueError(f"{name} must be 1 or more")
+    return _whole(name, value, 1)
+
+
+def _whole(name: str, value: float, least: int) -> int:
+    # A fraction would only be found where it breaks the thread.
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be {least} or more, and a whole number")
     return value
