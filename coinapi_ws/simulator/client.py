@@ -30,8 +30,9 @@ class Client:
         self._transport = transport
         self._behaviour = SOUND
         self._served_ns = served_ns
-        #: Set once all is said and the client's own close of TCP is awaited.
+        #: Set once all is said: until then the client may take it, and close TCP itself.
         self._linger_deadline_ns = NEVER_NS
+        self._has_ended_writing = False
         #: What is sent later, or in pieces: when it was queued, and the bytes.
         self._line: deque[tuple[int, memoryview]] = deque()
         #: When the last of it was due.
@@ -113,10 +114,8 @@ class Client:
             else:
                 while connection.has_queued and not transport.has_unsent:
                     transport.write(connection.take(_CHUNK_BYTES))
-            has_more = connection.has_queued or self._line or transport.has_unsent
-            if connection.is_finished and not has_more and self._linger_deadline_ns == NEVER_NS:
-                transport.end_writing()
-                self._linger_deadline_ns = now_ns + CLOSE_TIMEOUT_NS
+            if connection.is_finished:
+                self._finish(now_ns)
         except OSError:
             connection.receive_eof()
             self.is_gone = True
@@ -133,6 +132,7 @@ class Client:
             return
         try:
             self._transport.cut()
+            self._has_ended_writing = True
             self._linger_deadline_ns = now_ns + CLOSE_TIMEOUT_NS
         except OSError:
             self.is_gone = True
@@ -147,6 +147,15 @@ class Client:
         # Without a delay no more is taken than is being sent, so that what waits is counted as waiting.
         while connection.has_queued and (behaviour.delay_ns or not self._line):
             self._line.append((now_ns, memoryview(connection.take(_CHUNK_BYTES))))
+
+    def _finish(self, now_ns: int) -> None:
+        """End TCP behind the last byte, and wait for the client to take it and to do the same, but not for ever."""
+        is_stuck = self._transport.has_unsent
+        if not (is_stuck or self.conversation.connection.has_queued or self._line or self._has_ended_writing):
+            self._transport.end_writing()
+            self._has_ended_writing = True
+        if (is_stuck or self._has_ended_writing) and self._linger_deadline_ns == NEVER_NS:
+            self._linger_deadline_ns = now_ns + CLOSE_TIMEOUT_NS
 
     def _line_due_ns(self) -> int:
         """Return when the first bytes of the line are due, by how the connection behaves now."""
