@@ -114,6 +114,8 @@ class Engine:
         self._adopted: deque[tuple[socket.socket, str, ssl.SSLContext | None]] = deque()
         self._is_stopping = False
         self._accept_again_ns = NEVER_NS
+        #: Up to when the timers have run.
+        self._reached_ns = 0
         self._wanted: frozenset[Stream] | None = None
 
     def start(self) -> None:
@@ -334,7 +336,10 @@ class Engine:
             client_ns = NEVER_NS if client is None else client.next_timeout()
             due_ns = min(timeline_ns, market_ns, client_ns)
             if due_ns > until_ns:
+                self._reached_ns = until_ns
                 return
+            # What was kept back is overdue, and happens now.
+            self._reached_ns = max(self._reached_ns, due_ns)
             if timeline_ns == due_ns:
                 self._run_timeline()
             elif market_ns == due_ns:
@@ -344,11 +349,11 @@ class Engine:
                     self._flush(until_ns)
             elif client is not None:
                 # No flush here: a replay without pace would refill for ever what its client reads.
-                client.handle_timeout(client_ns)
+                client.handle_timeout(self._reached_ns)
                 self._forget_if_gone(client)
             for client in self.clients:
                 if client.behaviour.delay_ns:
-                    client.line_up(due_ns)
+                    client.line_up(self._reached_ns)
 
     def _run_timeline(self) -> None:
         entry = heapq.heappop(self._timeline)
