@@ -39,6 +39,8 @@ _STEPS_A_FLUSH: Final = 64
 #: A client that never stops sending must not keep `settle` for ever.
 _SETTLE_TURNS: Final = 1000
 _JOIN_SECONDS: Final = 10.0
+#: A selector refuses to wait for some weeks.
+_LONGEST_WAIT_SECONDS: Final = 3600.0
 #: How long new clients wait where no descriptor was left for them.
 _ACCEPT_AGAIN_NS: Final = NS_PER_SECOND // 10
 
@@ -317,7 +319,7 @@ class Engine:
         # A virtual clock wakes us when it moves.
         if due_ns == NEVER_NS or isinstance(self.clock, VirtualClock):
             return None
-        return (due_ns - now_ns) / NS_PER_SECOND
+        return min((due_ns - now_ns) / NS_PER_SECOND, _LONGEST_WAIT_SECONDS)
 
     def _market_due_ns(self) -> int:
         return self.market.next_ns - self._wall_offset_ns if self.market.is_open else NEVER_NS
@@ -340,13 +342,13 @@ class Engine:
                 return
             # What was kept back is overdue, and happens now.
             self._reached_ns = max(self._reached_ns, due_ns)
+            is_flush_due = False
             if timeline_ns == due_ns:
                 self._run_timeline()
             elif market_ns == due_ns:
                 self._run_market(market_ns)
                 steps += 1
-                if steps % _STEPS_A_FLUSH == 0:
-                    self._flush(until_ns)
+                is_flush_due = steps % _STEPS_A_FLUSH == 0
             elif client is not None:
                 # No flush here: a replay without pace would refill for ever what its client reads.
                 client.handle_timeout(self._reached_ns)
@@ -354,6 +356,8 @@ class Engine:
             for client in self.clients:
                 if client.behaviour.delay_ns:
                     client.line_up(self._reached_ns)
+            if is_flush_due:
+                self._flush(until_ns)
 
     def _run_timeline(self) -> None:
         entry = heapq.heappop(self._timeline)
