@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .behaviour import SOUND, Selection
 from .certificates import KINDS
 from .client import Client
+from .connection import NEVER_NS
 from .gate import ACCEPTED, Answer
 from .streams import DATA_TYPES
 from .wire import NS_PER_SECOND, error_text, frame_header, masked_frame, text_frame
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 #: Large things are sent in pieces that all share one buffer.
 _PIECE_BYTES: Final = 64 * 1024
 _MEGABYTE: Final = 1024 * 1024
+#: Even the pieces that share a buffer take some memory.
+_MOST_BYTES: Final = 4096 * _MEGABYTE
+_MOST_FRAMES: Final = 100_000
 _SOUND_MESSAGE: Final = b'{"type":"hearbeat"}'
 #: Codes that may not stand in a Close frame (RFC 6455, 7.4).
 _NO_WIRE_CODES: Final = frozenset({1004, 1005, 1006, 1015})
@@ -91,6 +95,7 @@ class Faults:
             raise ValueError(
                 f"{code} is no code of a Close frame; there are 1000 to 4999, but for 1004 to 1006 and 1015"
             )
+        reason.encode()  # a lone surrogate cannot be sent
         return self._once(
             lambda client, now_ns: client.conversation.connection.close(now_ns, code, reason), connection, _is_not_over
         )
@@ -218,15 +223,16 @@ class Faults:
 
     def oversized_frame(self, size: int = 32 * _MEGABYTE, *, connection: int | None = None) -> int:
         """Send one message of this size in one frame."""
-        _positive("size", size)
+        _check_size("size", _positive("size", size))
         return self._send([frame_header(size), *_filling(size)], connection)
 
     def oversized_message(
         self, size: int = 32 * _MEGABYTE, *, frame_size: int = _PIECE_BYTES, connection: int | None = None
     ) -> int:
         """Send one message of this size in frames of ``frame_size``, each of which is harmless."""
-        _positive("size", size)
-        _positive("frame_size", frame_size)
+        _check_size("size", _positive("size", size))
+        if size > _MOST_FRAMES * _positive("frame_size", frame_size):
+            raise ValueError(f"size must be {_MOST_FRAMES} times frame_size at most")
         starts = range(0, size, frame_size)
         pieces = []
         for start in starts:
@@ -253,7 +259,8 @@ class Faults:
         if status == ACCEPTED or not 100 <= status <= 999:
             raise ValueError("status must be between 100 and 999, and not 101")
         text = body.encode()
-        filling = _filling(max(0, _not_negative("body_size", body_size) - len(text)))
+        _check_size("body_size", _not_negative("body_size", body_size))
+        filling = _filling(max(0, body_size - len(text)))
         fields = tuple((name.encode("ascii"), value.encode("latin-1")) for name, value in (headers or {}).items())
         self._answer(Answer(status, fields, (text, *filling)), count)
 
@@ -367,7 +374,12 @@ def _check_number(connection: int | None) -> None:
 def _nanoseconds(name: str, seconds: float) -> int:
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"{name} must be 0 or more, and finite")
-    return round(seconds * NS_PER_SECOND)
+    return round(min(seconds * NS_PER_SECOND, NEVER_NS))
+
+
+def _check_size(name: str, size: int) -> None:
+    if size > _MOST_BYTES:
+        raise ValueError(f"{name} must be {_MOST_BYTES} bytes at most")
 
 
 def _not_negative(name: str, value: int) -> int:

@@ -29,10 +29,11 @@ the same frames: all of them with a `VirtualClock`; on the machine's clock, as f
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
-import math
 import os
+import reprlib
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,16 @@ _SIMULATOR_ACTIONS: Final = ("announce_reconnect", "move_price", "halt_trading",
 _FAULTS: Final = tuple(name for name, _ in inspect.getmembers(Faults, inspect.isfunction) if not name.startswith("_"))
 #: Not in files: one simulator cannot name another.
 _PARAMETERS_NOT_IN_FILES: Final = ("self", "successor")
+#: Numbers in files have at most 64 bits: with those, everything can be reckoned.
+_TOO_LARGE: Final = 2**63
+_SAID: Final = {
+    bool: "true or false",
+    int: "a whole number (of 64 bits)",
+    float: "a number (of 64 bits)",
+    str: "text",
+    bytes: "text of hexadecimal digits",
+    type(None): "null",
+}
 
 
 class ScenarioError(ConfigurationError):
@@ -77,6 +88,8 @@ def entries(
     made = []
     for position, fields in enumerate(timeline):
         try:
+            if not isinstance(fields, Mapping):
+                raise ScenarioError('an entry is an object with "at" and "do"')
             made.append(_entry(position, fields, simulator, rehearse))
         except (ValueError, TypeError) as error:
             raise ScenarioError(f"timeline[{position}]: {error}") from None
@@ -88,12 +101,15 @@ def _decode(raw: bytes) -> Any:
         return json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError:
         raise ScenarioError("this is nested too deeply") from None
+    except ScenarioError:
+        raise
     except ValueError as error:
         raise ScenarioError(f"this is no JSON: {error}") from None
 
 
 def _options(scenario: Any, directory: Path, simulator: type[Simulator]) -> dict[str, Any]:
-    if not isinstance(scenario, dict) or scenario.get("scenario") != VERSION:
+    version = scenario.get("scenario") if isinstance(scenario, dict) else None
+    if not _fits(version, int) or version != VERSION:
         raise ScenarioError(f'a scenario is an object with "scenario": {VERSION}')
     _check_names("a scenario", scenario, _FIELDS)
     hints = get_type_hints(simulator.__init__)
@@ -102,7 +118,7 @@ def _options(scenario: Any, directory: Path, simulator: type[Simulator]) -> dict
     if not isinstance(options, dict):
         raise ScenarioError('"simulator" is an object of options')
     _check_names('"simulator"', options, allowed)
-    options = {name: _checked(f'"{name}"', value, hints[name]) for name, value in options.items()}
+    options = {name: _checked(f'"{name}" of "simulator"', value, hints[name]) for name, value in options.items()}
     if options.get("recording") is not None:
         options["recording"] = directory / options["recording"]
     if "start_time" in scenario:
@@ -111,7 +127,7 @@ def _options(scenario: Any, directory: Path, simulator: type[Simulator]) -> dict
         except ValueError:
             raise ScenarioError('"start_time" is a time such as "2026-01-01T00:00:00Z"') from None
     timeline = scenario.get("timeline", [])
-    if not isinstance(timeline, list) or not all(isinstance(fields, dict) for fields in timeline):
+    if not isinstance(timeline, list):
         raise ScenarioError('"timeline" is a list of objects')
     return {**options, "timeline": timeline}
 
@@ -142,7 +158,7 @@ def _action(fields: Mapping[str, Any], simulator: Simulator) -> Callable[[], obj
     elif name in _SIMULATOR_ACTIONS:
         method = getattr(simulator, name)
     else:
-        raise ScenarioError(f'"do" is one of {", ".join((*_FAULTS, *_SIMULATOR_ACTIONS))}; not {name!r}')
+        raise ScenarioError(f'"do" is one of {", ".join((*_FAULTS, *_SIMULATOR_ACTIONS))}; not {reprlib.repr(name)}')
     hints = get_type_hints(method)
     parameters = [p for p in inspect.signature(method).parameters.values() if p.name not in _PARAMETERS_NOT_IN_FILES]
     given = {key: value for key, value in fields.items() if key not in _ENTRY_FIELDS}
@@ -163,10 +179,25 @@ def _check_names(what: str, given: Iterable[str], allowed: Sequence[str]) -> Non
 def _checked(what: str, value: Any, hint: Any) -> Any:
     """Return a value of JSON as one of this type."""
     if hint is bytes and isinstance(value, str):
-        return bytes.fromhex(value)
+        with contextlib.suppress(ValueError):
+            return bytes.fromhex(value)
     if not _fits(value, hint):
-        raise ScenarioError(f"{what} cannot be {json.dumps(value, default=repr)}")
+        raise ScenarioError(f"{what} must be {_said(hint)}")
     return value
+
+
+def _said(hint: Any) -> str:
+    """Say what a value of this type looks like in a file."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(filter(None, map(_said, arguments)))
+    if origin is tuple:
+        return f"[{', '.join(map(_said, arguments))}]"
+    if _is_kind_of(origin, Mapping):
+        return f"an object with values that are {_said(arguments[1])}"
+    if _is_kind_of(origin, Iterable):
+        return f"a list of {_said(arguments[0])}"
+    return _SAID.get(hint, "")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -175,22 +206,28 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, one) for one in arguments)
     if hint is type(None):
         return value is None
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (int, float):
+        kinds = int if hint is int else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < _TOO_LARGE
     if origin is tuple:
-        pairs = zip(value, arguments, strict=False) if isinstance(value, list) else ()
-        return isinstance(value, list) and len(value) == len(arguments) and all(_fits(v, h) for v, h in pairs)
-    if origin is not None and issubclass(origin, Mapping):
-        return isinstance(value, dict) and all(_fits(v, arguments[1]) for v in value.values())
-    if origin is not None and issubclass(origin, Iterable):
-        return isinstance(value, list) and all(_fits(v, arguments[0]) for v in value)
-    return isinstance(hint, type) and isinstance(value, hint)
+        return _is_list(value) and len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if _is_kind_of(origin, Mapping):
+        return isinstance(value, Mapping) and all(_fits(v, arguments[1]) for v in value.values())
+    if _is_kind_of(origin, Iterable):
+        return _is_list(value) and all(_fits(v, arguments[0]) for v in value)
+    return origin is None and isinstance(value, hint)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _is_kind_of(origin: Any, kind: type) -> bool:
+    return origin is not None and issubclass(origin, kind)
 
 
 def _is_seconds(value: Any) -> bool:
-    return _fits(value, float) and 0 <= value < math.inf
+    return _fits(value, float) and value >= 0
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

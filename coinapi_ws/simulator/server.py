@@ -23,6 +23,7 @@ from .statistics import Statistics
 from .wire import NS_PER_SECOND
 
 _LEAST_SECONDS = 0.001
+_DAY_SECONDS = 86_400
 _MOST_PERCENT = 10_000  # more than any price can go
 
 
@@ -92,6 +93,8 @@ class Simulator:
             raise ValueError("the market begins at market_start_ns, or at start_time_ns with the first connection")
         if tls and ssl_context is not None:
             raise ValueError("tls=True makes a context of its own; leave ssl_context out")
+        if not 0 <= port <= 65_535:
+            raise ValueError("port must be between 0 and 65535")
         if buffer_limit < 1 or (connection_limit is not None and connection_limit < 1):
             raise ValueError("buffer_limit and connection_limit must be 1 or more")
         settings = Settings(
@@ -273,8 +276,8 @@ class Simulator:
         New connections are served meanwhile and stay; where ``successor`` is another simulator, which was
         started, they reach that one.
         """
-        if within_seconds < 0:
-            raise ValueError("within_seconds must be 0 or more")
+        if not 0 <= within_seconds <= _DAY_SECONDS:
+            raise ValueError(f"within_seconds must be 0 or more, and {_DAY_SECONDS} at most")
         if successor is self:
             raise ValueError("the successor is another simulator; without one, this one serves on")
         engine = self._engine
@@ -316,7 +319,7 @@ class Simulator:
 def _interval_ns(name: str, seconds: float) -> int:
     if not seconds >= _LEAST_SECONDS:
         raise ValueError(f"{name} must be {_LEAST_SECONDS} seconds or more, above 0")
-    return NEVER_NS if seconds == math.inf else round(seconds * NS_PER_SECOND)
+    return round(min(seconds * NS_PER_SECOND, NEVER_NS))
 
 
 def _rate_limit(name: str, header: str, limit: tuple[int, float] | None) -> RateLimit | None:
@@ -325,7 +328,7 @@ def _rate_limit(name: str, header: str, limit: tuple[int, float] | None) -> Rate
     count, seconds = limit
     if count < 1 or not _LEAST_SECONDS <= seconds < math.inf:
         raise ValueError(f"{name} is a number of 1 or more, and the seconds in which so many are allowed")
-    return RateLimit(header, count, round(seconds * NS_PER_SECOND))
+    return RateLimit(header, count, round(min(seconds * NS_PER_SECOND, NEVER_NS)))
 
 
 def _symbols(symbol_ids: Iterable[str]) -> frozenset[str]:
