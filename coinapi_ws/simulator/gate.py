@@ -127,7 +127,7 @@ class Gate:
                 raise Refused(f"Forbidden - Your API key don't have privileges to data type '{data_type}'.")
 
     def _is_over_connections(self, key: bytes) -> bool:
-        return key != NO_KEY and self._connection_limit is not None and self._connection_limit.is_reached(key)
+        return self._connection_limit is not None and self._connection_limit.is_reached(key)
 
     def _hold(self, key: bytes, visitor: Visitor) -> None:
         if key != NO_KEY and self._connection_limit is not None:
