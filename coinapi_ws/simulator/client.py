@@ -143,9 +143,9 @@ class Client:
 
     def line_up(self, now_ns: int) -> None:
         """Let what was queued wait for its time, where everything is sent later."""
-        connection, behaviour = self.conversation.connection, self._behaviour
-        # Without a delay no more is taken than is being sent, so that what waits is counted as waiting.
-        while connection.has_queued and (behaviour.delay_ns or not self._line):
+        connection, is_on_its_way = self.conversation.connection, self._behaviour.delay_ns > 0
+        # Otherwise no more is taken than is being sent, so that what waits for the client is counted as waiting.
+        while connection.has_queued and (not self._line or (is_on_its_way and not self._transport.has_unsent)):
             self._line.append((now_ns, memoryview(connection.take(_CHUNK_BYTES))))
 
     def _finish(self, now_ns: int) -> None:

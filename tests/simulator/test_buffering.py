@@ -17,7 +17,7 @@ import websocket
 from coinapi_ws import Cause, ErrorMessage, ServerRejected, Subscription, connect
 from coinapi_ws.drivers.selector import SharedPacer
 from coinapi_ws.recording import RecordingWriter
-from coinapi_ws.simulator import Simulator, VirtualClock
+from coinapi_ws.simulator import Faults, Simulator, VirtualClock
 
 Dial = Callable[..., Any]
 
@@ -208,6 +208,21 @@ def test_memory_stays_bounded_over_a_long_time(clock: VirtualClock, tmp_path: Pa
     # So many messages of a kilobyte may wait, and what the socket was given at once.
     assert 1_000_000 < peaks[0] < 2_000_000
     assert 4_000_000 < peaks[1] < 5_000_000
+
+
+@pytest.mark.parametrize(
+    "slow_down", [lambda f: f.delay(0.5), lambda f: f.split(1000, interval=0.1)], ids=["delay", "split"]
+)
+def test_a_slow_line_does_not_hide_that_nobody_reads(clock: VirtualClock, slow_down: Callable[[Faults], None]) -> None:
+    with (
+        Simulator(seed=1, clock=clock, buffer_limit=500) as simulator,
+        asleep(simulator, "trade", "quote", "book50", symbol_ids=[BTC]),
+    ):
+        slow_down(simulator.faults)
+        simulator.set_activity(50)
+        until_given_up(simulator, clock)
+        assert simulator.frames_sent["error"] == 1
+        assert clock.now() < 60  # it was not the missing Pong
 
 
 def test_many_sleepers_are_all_given_up(clock: VirtualClock, dial: Dial) -> None:
