@@ -513,3 +513,17 @@ def test_our_client_meets_what_the_file_has_for_it(write: Write, clock: VirtualC
         assert stream.disconnected is not None
         assert stream.disconnected.server_text == "enough for today"
         assert stream.disconnected.cause is Cause.UNKNOWN
+
+
+def test_what_is_due_in_some_months_of_real_time_is_waited_for(write: Write, dial: Dial) -> None:
+    content = a_scenario(ping_interval=1e9, pong_timeout=1e18)
+    with Simulator.from_scenario(write(content)) as simulator:
+        peer = dial(simulator.url)
+        peer.hello("asset", asset_id=["BTC"])
+        assert peer.message()["asset_id"] == "BTC"
+        # Before the first scope there is no market, and nothing but the Ping is due.
+    with Simulator.from_scenario(write(content)) as simulator:
+        dial(simulator.url)
+        simulator.settle()
+        peer = dial(simulator.url)
+        assert peer.websocket.ping().wait(10)
