@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from ..events import SequenceGap
@@ -11,6 +12,8 @@ from ..subscription import Scope
 #: A missing delta makes a book wrong, so a jump is reported; for others it is not known whether
 #: throttled and filtered streams are numbered anew, so jumps are counted.
 STRICT_TYPES: Final = frozenset({"book", "book_l3"})
+#: So many changes of the scope may be on their way while nothing of a pair was read yet.
+_MAX_CHANGES: Final = 100
 
 
 class Sequences:
@@ -24,6 +27,8 @@ class Sequences:
         self._next: dict[tuple[str, str], int] = {}
         self._may_restart: set[tuple[str, str]] = set()
         self._has_snapshot: set[tuple[str, str]] = set()
+        #: What the latest changes of the scope kept.
+        self._kept: deque[Scope] = deque(maxlen=_MAX_CHANGES)
 
     def observe(self, message: Message) -> SequenceGap | None:
         """Take note of the next message; return the gap before it, where there is one to report.
@@ -42,7 +47,12 @@ class Sequences:
             return None
         expected = self._next.get(pair)
         self._next[pair] = sequence + 1
-        if expected is None or sequence == expected:
+        if expected is None:
+            if any(not kept.may_match(message) for kept in self._kept):
+                # It may have left and come back before its first message was read.
+                self._may_restart.add(pair)
+            return None
+        if sequence == expected:
             return None
         if sequence == 1 and pair in self._may_restart:
             self._may_restart.discard(pair)
@@ -57,6 +67,8 @@ class Sequences:
 
         Frames of the old scope may still be on their way, so the pairs are not forgotten at once.
         """
+        if kept not in self._kept:
+            self._kept.append(kept)
         for pair in self._next.keys() | self._has_snapshot:
             if not kept.may_match(_probe(*pair)):
                 self._may_restart.add(pair)

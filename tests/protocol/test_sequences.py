@@ -93,6 +93,25 @@ def test_a_pair_that_left_the_scope_may_begin_again_at_1_once() -> None:
     assert sequences.observe(book(1)) is not None
 
 
+def test_a_pair_may_have_left_and_come_back_before_its_first_message_was_read() -> None:
+    sequences = Sequences()
+    sequences.scope_changed(scope(B))
+    sequences.scope_changed(scope(A))
+    assert sequences.observe(book(1)) is None
+    assert sequences.observe(book(2)) is None
+    assert sequences.observe(book(1)) is None, "the second time in scope"
+    assert sequences.observe(book(3)) is not None
+    assert sequences.observe(book(1)) is not None
+
+
+def test_a_pair_that_no_change_concerned_may_not_begin_again() -> None:
+    sequences = Sequences()
+    sequences.scope_changed(scope(A, B))
+    assert sequences.observe(book(1)) is None
+    assert sequences.observe(book(2)) is None
+    assert sequences.observe(book(1)) is not None
+
+
 def test_a_pair_that_left_may_not_begin_elsewhere() -> None:
     sequences = Sequences()
     sequences.observe(book(7))
