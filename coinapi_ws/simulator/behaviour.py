@@ -31,7 +31,7 @@ _ALL = Selection()
 class Behaviour:
     """What lasts until it is changed; the defaults are those of a sound server."""
 
-    #: Half-open: nothing is read, nothing is written, no timer runs.
+    #: Half-open: nothing is read, nothing is written; timers wait.
     is_cut: bool = False
     #: Heartbeats and control frames alone are sent.
     is_mute: bool = False

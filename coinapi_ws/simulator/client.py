@@ -58,6 +58,10 @@ class Client:
         """Return the descriptor, for a selector."""
         return self._transport.fileno()
 
+    def owes_pong(self, by_ns: int) -> bool:
+        """Tell whether the client will be closed at that time, unless it sends a Pong."""
+        return not self._behaviour.is_cut and self.conversation.connection.owes_pong(by_ns)
+
     def interest(self, now_ns: int) -> int:
         """Return what the selector is to watch for; 0 for nothing."""
         if self._behaviour.is_cut or now_ns < self._served_ns:

@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from .wire import NS_PER_SECOND
 
@@ -14,6 +14,7 @@ from .wire import NS_PER_SECOND
 DEFAULT_START_NS: Final = 1_767_225_600 * NS_PER_SECOND
 
 
+@runtime_checkable
 class Clock(Protocol):
     """What the simulator asks of a clock. Both methods are called on the simulator's thread."""
 
@@ -49,7 +50,7 @@ class VirtualClock:
         self._start_ns = start_ns
         self._elapsed_ns = 0
         self._lock = threading.Lock()
-        self._followers: list[weakref.WeakMethod[Callable[[], None]]] = []
+        self._followers: list[weakref.WeakMethod[Callable[[int], None]]] = []
 
     def now(self) -> float:
         """Return the virtual seconds that have passed since the clock was made."""
@@ -63,24 +64,31 @@ class VirtualClock:
         """Move the clock on, and return when every simulator that uses it has caught up.
 
         What clients had already sent is processed at the old time. Then all timers that became due run one by
-        one in their order, each at its own virtual time. Blocks while the simulators work. Raises ValueError
-        for a negative number, and what a simulator's thread died of.
+        one in their order, each at its own virtual time. A client that does not read meanwhile fills its buffer as it
+        would in that time: read between advances where more than ``buffer_limit`` messages come. A client that still
+        owes a Pong, and would be closed for it, gets a second of real time to send it. Blocks while the simulators
+        work, some five seconds for an hour of the whole market. Raises ValueError for a negative number, and what
+        a simulator's thread died of.
         """
         if not seconds >= 0:
             raise ValueError("a clock cannot go back")
         with self._lock:
-            self._settle()
-            self._elapsed_ns += round(seconds * NS_PER_SECOND)
-            self._settle()
+            ahead_ns = round(seconds * NS_PER_SECOND)
+            self._settle(ahead_ns)
+            self._elapsed_ns += ahead_ns
+            self._settle(0)
 
-    def follow(self, settle: Callable[[], None]) -> None:
-        """Have a simulator's bound method called before and after each advance; it is held weakly."""
+    def follow(self, settle: Callable[[int], None]) -> None:
+        """Have a simulator's bound method called before and after each advance; it is held weakly.
+
+        Its argument is how many nanoseconds the clock will go ahead next.
+        """
         self._followers.append(weakref.WeakMethod(settle))
 
-    def _settle(self) -> None:
+    def _settle(self, ahead_ns: int) -> None:
         for reference in tuple(self._followers):
             settle = reference()
             if settle is None:
                 self._followers.remove(reference)
             else:
-                settle()
+                settle(ahead_ns)

@@ -167,6 +167,10 @@ class ServerConnection:
             self._awaited = self._pings_sent.to_bytes(4, "big")
             self.send_raw(self._ws.send(Ping(payload=self._awaited)))
 
+    def owes_pong(self, by_ns: int) -> bool:
+        """Tell whether the client will be closed at that time, unless it sends a Pong."""
+        return self._pong_deadline_ns <= by_ns
+
     def caught_up(self, now_ns: int) -> None:
         """Take note that the simulator has nothing overdue: from now on the client can answer a Ping.
 

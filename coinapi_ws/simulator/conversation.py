@@ -83,6 +83,8 @@ class Conversation:
 
     def refuse(self, message: str, now_ns: int) -> None:
         """Send an error, and close."""
+        if self.connection.is_over:
+            return
         self._statistics.frames_sent["error"] += 1
         self.connection.close(now_ns, CloseReason.POLICY_VIOLATION, last_text=error_text(message))
         self._heartbeat_due_ns = NEVER_NS

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import heapq
 import os
 import random
 import selectors
 import socket
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -29,18 +29,22 @@ from .replay import PreparedRecording, Replay
 from .scope import Product
 from .statistics import Statistics
 from .streams import Stream
+from .timeline import Timeline
 from .transport import Transport
 from .wire import NS_PER_SECOND, reconnect_text
 
 THREAD_NAME: Final = "coinapi-ws-simulator"
 _BACKLOG: Final = 128
-#: While a virtual clock jumps far, what was published is sent on after this many steps of the market.
+#: While a virtual clock jumps far, what became due is sent on after this many steps.
 _STEPS_A_FLUSH: Final = 64
 #: A client that never stops sending must not keep `settle` for ever.
 _SETTLE_TURNS: Final = 1000
 _JOIN_SECONDS: Final = 10.0
+_MAX_WALK_NS: Final = 3600 * NS_PER_SECOND
 #: A selector refuses to wait for some weeks.
 _LONGEST_WAIT_SECONDS: Final = 3600.0
+#: How long a virtual clock waits for a Pong, since real clients need real time.
+_PONG_PATIENCE_SECONDS: Final = 1.0
 #: How long new clients wait where no descriptor was left for them.
 _ACCEPT_AGAIN_NS: Final = NS_PER_SECOND // 10
 
@@ -65,17 +69,6 @@ class Settings:
     pong_timeout_ns: int
     heartbeat_interval_ns: int
     buffer_limit: int
-
-
-@dataclass(order=True)
-class Entry:
-    """One entry of the time line: when it is due after its beginning, and what it does."""
-
-    at_ns: int
-    position: int
-    act: Callable[[], object]
-    every_ns: int | None = None
-    left: int | None = None
 
 
 class Engine:
@@ -105,8 +98,8 @@ class Engine:
         self.port: int | None = None
         self.thread: threading.Thread | None = None
         self.has_ended = False
-        self._timeline: list[Entry] = []
-        self._timeline_begin_ns: int | None = None
+        #: What happens by itself; to be set before `start`.
+        self.timeline = Timeline()
         self._is_rehearsing = False
         self._statistics = statistics
         self._accepted = 0
@@ -139,11 +132,20 @@ class Engine:
         self._selector.register(self._wakeup, selectors.EVENT_READ)
         self._wall_offset_ns = self.clock.time_ns() - self.now_ns()
         if settings.market_start_ns is not None:
-            self.market.open(settings.market_start_ns)
+            self._walk_market(settings.market_start_ns)
         self.thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self.thread.start()
         if isinstance(self.clock, VirtualClock):
             self.clock.follow(self.settle)
+
+    def _walk_market(self, start_ns: int) -> None:
+        now_ns = self.clock.time_ns()
+        if start_ns < now_ns - _MAX_WALK_NS:
+            hours = _MAX_WALK_NS // (3600 * NS_PER_SECOND)
+            raise ValueError(f"market_start_ns must be at most {hours} hour ago, for the market is walked from there")
+        self.market.open(start_ns)
+        while self.market.next_ns <= now_ns:
+            self.market.step(())
 
     def stop(self) -> None:
         """End the thread and wait for it."""
@@ -155,11 +157,6 @@ class Engine:
             raise RuntimeError("the simulator's thread did not end")
         self._wakeup_writer.close()
         self.raise_failure()
-
-    def set_timeline(self, timeline: list[Entry]) -> None:
-        """Set what happens by itself, before `start`."""
-        self._timeline = timeline
-        heapq.heapify(timeline)
 
     def rehearse(self, act: Callable[[], object]) -> None:
         """Let something that ends in `call` run up to there, for the checks that it makes; before `start`."""
@@ -188,13 +185,16 @@ class Engine:
         finally:
             self.raise_failure()
 
-    def settle(self) -> None:
-        """Wait until what clients had sent is processed, what is due has run, and sockets are full or done."""
+    def settle(self, ahead_ns: int = 0) -> None:
+        """Wait until what clients had sent is processed, what is due has run, and sockets are full or done.
+
+        A client that so much later would be closed, since it still owes a Pong, gets a moment to send it.
+        """
         if self.thread is None or self.has_ended:
             self.raise_failure()
             return
         with contextlib.suppress(_Ended):
-            self.call(self._settle)
+            self.call(lambda: self._settle(ahead_ns))
 
     def adopt(self, accepted: socket.socket, address: str, ssl_context: ssl.SSLContext | None) -> None:
         """Take over a connection that another simulator accepted, with its certificate; for its thread."""
@@ -259,13 +259,13 @@ class Engine:
     def _do(self, action: Callable[[], Any], future: Future[Any]) -> None:
         try:
             result = action()
+            self._flush(self.now_ns())
         except ValueError as error:
             future.set_exception(error)
         except BaseException:
-            self._tasks.appendleft((action, future))
+            self._tasks.appendleft((action, future))  # whoever waits is told of the end
             raise
         else:
-            self._flush(self.now_ns())
             future.set_result(result)
 
     def _turn(self, timeout: float | None) -> bool:
@@ -303,17 +303,22 @@ class Engine:
         self._flush(now_ns)
         return has_read
 
-    def _settle(self) -> None:
+    def _settle(self, ahead_ns: int) -> None:
+        # Those whose time has come in a jump of the clock are watched from here on.
+        self._flush(self.now_ns())
         for _ in range(_SETTLE_TURNS):
             if not self._turn(0):
-                return
+                break
+        by_ns, patience = self.now_ns() + ahead_ns, time.monotonic() + _PONG_PATIENCE_SECONDS
+        while any(client.owes_pong(by_ns) for client in self.clients) and time.monotonic() < patience:
+            self._turn(patience - time.monotonic())
 
     def _wait_seconds(self) -> float | None:
         if self._tasks or self._adopted or any(client.has_buffered_input for client in self.clients):
             return 0
         now_ns = self.now_ns()
         turns = (client.next_turn(now_ns) for client in self.clients)
-        due_ns = min([self._market_due_ns(), self._timeline_due_ns(), self._accept_again_ns, *turns])
+        due_ns = min([self._market_due_ns(), self.timeline.due_ns, self._accept_again_ns, *turns])
         if due_ns <= now_ns:
             return 0
         # A virtual clock wakes us when it moves.
@@ -324,16 +329,11 @@ class Engine:
     def _market_due_ns(self) -> int:
         return self.market.next_ns - self._wall_offset_ns if self.market.is_open else NEVER_NS
 
-    def _timeline_due_ns(self) -> int:
-        if self._timeline_begin_ns is None or not self._timeline:
-            return NEVER_NS
-        return self._timeline_begin_ns + self._timeline[0].at_ns
-
     def _run_timers(self, until_ns: int) -> None:
         """Run all timers up to this time, one by one in their order, each at its own time."""
         steps = 0
         while True:
-            timeline_ns, market_ns = self._timeline_due_ns(), self._market_due_ns()
+            timeline_ns, market_ns = self.timeline.due_ns, self._market_due_ns()
             client = min(self.clients, key=Client.next_timeout, default=None)
             client_ns = NEVER_NS if client is None else client.next_timeout()
             due_ns = min(timeline_ns, market_ns, client_ns)
@@ -342,31 +342,20 @@ class Engine:
                 return
             # What was kept back is overdue, and happens now.
             self._reached_ns = max(self._reached_ns, due_ns)
-            is_flush_due = False
             if timeline_ns == due_ns:
-                self._run_timeline()
+                self.timeline.run()
             elif market_ns == due_ns:
                 self._run_market(market_ns)
-                steps += 1
-                is_flush_due = steps % _STEPS_A_FLUSH == 0
             elif client is not None:
-                # No flush here: a replay without pace would refill for ever what its client reads.
                 client.handle_timeout(self._reached_ns)
                 self._forget_if_gone(client)
             for client in self.clients:
                 if client.behaviour.delay_ns:
                     client.line_up(self._reached_ns)
-            if is_flush_due:
+            steps += 1
+            # A replay without pace would refill for ever what its client reads.
+            if steps % _STEPS_A_FLUSH == 0 and self.settings.speed is not None:
                 self._flush(until_ns)
-
-    def _run_timeline(self) -> None:
-        entry = heapq.heappop(self._timeline)
-        if entry.left is not None:
-            entry.left -= 1
-        if entry.every_ns is not None and entry.left != 0:
-            entry.at_ns += entry.every_ns
-            heapq.heappush(self._timeline, entry)
-        entry.act()
 
     def _run_market(self, now_ns: int) -> None:
         if self._wanted is None:
@@ -400,7 +389,7 @@ class Engine:
         except OSError:
             accepted.close()
             return
-        if self._timeline_begin_ns is None:
+        if not self.timeline.has_begun:
             self._begin_timeline(now_ns)
         self._accepted += 1
         served_ns = now_ns + self.behaviour.handshake_delay_ns
@@ -425,11 +414,11 @@ class Engine:
         self._run_timers(now_ns)
 
     def _begin_timeline(self, now_ns: int) -> None:
-        self._timeline_begin_ns = now_ns
+        self.timeline.begin(now_ns)
         start_time_ns = self.settings.start_time_ns
         if start_time_ns is not None:
             self._wall_offset_ns = start_time_ns - now_ns
-        if (self._timeline or start_time_ns is not None) and not self.market.is_open:
+        if (self.timeline or start_time_ns is not None) and not self.market.is_open:
             self.market.open(now_ns + self._wall_offset_ns)
 
     def _product(self) -> Product:

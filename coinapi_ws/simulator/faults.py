@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .behaviour import SOUND, Selection
 from .certificates import KINDS
+from .checking import checked_methods
 from .client import Client
 from .connection import NEVER_NS
 from .gate import ACCEPTED, Answer
+from .instruments import SYMBOL_IDS
 from .streams import DATA_TYPES
 from .wire import NS_PER_SECOND, error_text, frame_header, masked_frame, text_frame
 
@@ -26,9 +28,11 @@ _MOST_BYTES: Final = 4096 * _MEGABYTE
 _MOST_FRAMES: Final = 100_000
 _SOUND_MESSAGE: Final = b'{"type":"hearbeat"}'
 #: Codes that may not stand in a Close frame (RFC 6455, 7.4).
+_MAX_REASON_BYTES: Final = 123
 _NO_WIRE_CODES: Final = frozenset({1004, 1005, 1006, 1015})
 
 
+@checked_methods
 class Faults:
     """What can be made to go wrong with a `Simulator`, as its attribute ``faults``.
 
@@ -44,9 +48,9 @@ class Faults:
       `fragment`, `lose`, `deltas_first`, `stale_frames`.
     - *To the next connections*: `slow_handshakes` and `certificate` until told otherwise; the answers of
       `refuse_upgrades`, `redirect_upgrades`, `continue_upgrades` and `garbage_upgrades` to as many upgrade
-      requests as they say, one after another in the order of the calls.
+      requests as they say, one after another in the order of the calls; after one for all requests none comes.
 
-    Raises ValueError for values that make no sense, RuntimeError when the simulator is closed.
+    Raises ValueError and TypeError for values that make no sense, RuntimeError when the simulator is closed.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -73,11 +77,11 @@ class Faults:
         return self._once(lambda client, now_ns: client.drop(now_ns, reset=reset), connection)
 
     def go_silent(self, *, heartbeats: bool = False, connection: int | None = None) -> None:
-        """Send nothing more.
+        """Make the connection half-open: TCP stays, and nothing is sent, read or answered any more.
 
-        With ``heartbeats``, those and control frames go on, and market data is lost, so that sequences show a
-        jump after `resume` (a recording pauses). Without, the connection is half-open: nothing is read or
-        answered either, and what waits is sent at `resume`.
+        At `resume` it goes on as after a stalled network: what waits is sent, and Pings are overdue. With
+        ``heartbeats``, those and control frames go on, and market data alone is lost, so that sequences show a
+        jump after `resume`; a recording pauses.
         """
         self._from_now_on(connection, is_mute=heartbeats, is_cut=not heartbeats)
 
@@ -91,11 +95,12 @@ class Faults:
 
     def close(self, code: int = 1012, reason: str = "", *, connection: int | None = None) -> int:
         """Send a Close with this code, such as 1012 (service restart) or 1013 (try again later)."""
-        if code not in range(1000, 5000) or code in _NO_WIRE_CODES:
+        if not 1000 <= code <= 4999 or code in _NO_WIRE_CODES:
             raise ValueError(
                 f"{code} is no code of a Close frame; there are 1000 to 4999, but for 1004 to 1006 and 1015"
             )
-        reason.encode()  # a lone surrogate cannot be sent
+        if not reason.isprintable() or len(reason.encode()) > _MAX_REASON_BYTES:
+            raise ValueError(f"reason must be printable text of at most {_MAX_REASON_BYTES} bytes")
         return self._once(
             lambda client, now_ns: client.conversation.connection.close(now_ns, code, reason), connection, _is_not_over
         )
@@ -125,7 +130,7 @@ class Faults:
         self._from_now_on(connection, chunk_bytes=size, chunk_interval_ns=interval_ns)
 
     def fragment(self, size: int = 1, *, connection: int | None = None) -> None:
-        """Send text messages in fragments with at most ``size`` bytes of payload, 0 for whole ones."""
+        """Send the API's messages in fragments with at most ``size`` bytes of payload, 0 for whole ones."""
         self._from_now_on(connection, fragment_bytes=_not_negative("size", size))
 
     # Market data.
@@ -142,7 +147,7 @@ class Faults:
 
         A lost message has taken its sequence number. With a recording, its own numbers jump.
         """
-        selection = _selection(types, symbol_ids)
+        selection = self._selection(types, symbol_ids)
         _positive("count", count)
         return self._once(
             lambda client, _: client.conversation.feed.tampering.skip(selection, count), connection, _is_not_over
@@ -157,7 +162,7 @@ class Faults:
         connection: int | None = None,
     ) -> int:
         """Send each connection's next ``count`` messages twice, of these types and symbols (None: of all)."""
-        selection = _selection(types, symbol_ids)
+        selection = self._selection(types, symbol_ids)
         _positive("count", count)
         return self._once(
             lambda client, _: client.conversation.feed.tampering.repeat(selection, count), connection, _is_not_over
@@ -177,7 +182,7 @@ class Faults:
         """
         if not 0 <= rate <= 1:
             raise ValueError("rate must be between 0 and 1")
-        self._from_now_on(connection, loss_rate=float(rate), lossy=_selection(types, symbol_ids))
+        self._from_now_on(connection, loss_rate=float(rate), lossy=self._selection(types, symbol_ids))
 
     def deltas_first(self, count: int = 3, *, connection: int | None = None) -> None:
         """Send the snapshot of a book that enters the scope only after ``count`` deltas; 0 ends it.
@@ -261,15 +266,17 @@ class Faults:
         text = body.encode()
         _check_size("body_size", _not_negative("body_size", body_size))
         filling = _filling(max(0, body_size - len(text)))
-        fields = tuple((name.encode("ascii"), value.encode("latin-1")) for name, value in (headers or {}).items())
+        fields = tuple(_header(name, value) for name, value in (headers or {}).items())
         self._answer(Answer(status, fields, (text, *filling)), count)
 
     def redirect_upgrades(self, location: str, *, status: int = 302, count: int | None = 1) -> None:
         """Answer the next ``count`` upgrade requests (None: all) with a redirect."""
+        if not 300 <= status <= 399:
+            raise ValueError("the status of a redirect is 300 to 399")
         self.refuse_upgrades(status, headers={"Location": location}, count=count)
 
     def continue_upgrades(self, *, count: int | None = 1) -> None:
-        """Send ``100 Continue`` before the next ``count`` 101 answers (None: all)."""
+        """Send ``100 Continue`` before the next ``count`` answers (None: all), where they are a 101."""
         self._answer(Answer(preface=b"HTTP/1.1 100 Continue\r\n\r\n"), count)
 
     def garbage_upgrades(self, *, count: int | None = 1) -> None:
@@ -293,7 +300,7 @@ class Faults:
         if kind not in KINDS:
             raise ValueError(f"there is no certificate {kind!r}; there are {', '.join(KINDS)}")
         if self._engine.certificates is None:
-            raise ValueError("certificates are for a simulator with tls=True")
+            raise ValueError('certificates are for a simulator with tls=True ("tls": true in a scenario)')
         self._engine.call(lambda: self._engine.present_certificate(kind))
 
     def _once(
@@ -335,6 +342,10 @@ class Faults:
             _positive("count", count)
         self._engine.call(lambda: self._engine.gate.answer_next(answer, count))
 
+    def _selection(self, types: Iterable[str] | None, symbol_ids: Iterable[str] | None) -> Selection:
+        known = None if self._engine.settings.recording is not None else SYMBOL_IDS
+        return Selection(_known("types", types, DATA_TYPES), _known("symbol_ids", symbol_ids, known))
+
     def _check_is_market(self) -> None:
         if self._engine.settings.recording is not None:
             raise ValueError("this fault is for the synthetic market; a recording has an order of its own")
@@ -348,6 +359,13 @@ def _is_not_over(connection: ServerConnection) -> bool:
     return not connection.is_over
 
 
+def _header(name: str, value: str) -> tuple[bytes, bytes]:
+    text = name + value
+    if not (name and text.isascii() and text.isprintable()):
+        raise ValueError("headers are printable ASCII, each on one line")
+    return name.encode(), value.encode()
+
+
 def _filling(size: int) -> list[bytes]:
     """Return pieces of so many bytes together, which take no memory to speak of."""
     whole, rest = divmod(size, _PIECE_BYTES)
@@ -355,15 +373,12 @@ def _filling(size: int) -> list[bytes]:
     return [piece] * whole + [piece[:rest]] * bool(rest)
 
 
-def _selection(types: Iterable[str] | None, symbol_ids: Iterable[str] | None) -> Selection:
-    for name, values in (("types", types), ("symbol_ids", symbol_ids)):
-        if isinstance(values, str):
-            raise ValueError(f"{name} must be a list of names, not one name")
-    chosen = None if types is None else frozenset(types)
-    unknown = sorted((chosen or frozenset()) - frozenset(DATA_TYPES))
+def _known(name: str, values: Iterable[str] | None, known: Iterable[str] | None) -> frozenset[str] | None:
+    chosen = None if values is None else frozenset(values)
+    unknown = sorted(chosen.difference(known)) if chosen is not None and known is not None else []
     if unknown:
-        raise ValueError(f"unknown types: {', '.join(unknown)}; there are {', '.join(DATA_TYPES)}")
-    return Selection(chosen, None if symbol_ids is None else frozenset(symbol_ids))
+        raise ValueError(f"unknown {name}: {', '.join(unknown)}; there are {', '.join(known or ())}")
+    return chosen
 
 
 def _check_number(connection: int | None) -> None:
@@ -383,15 +398,12 @@ def _check_size(name: str, size: int) -> None:
 
 
 def _not_negative(name: str, value: int) -> int:
-    return _whole(name, value, 0)
+    if value < 0:
+        raise ValueError(f"{name} must be 0 or more")
+    return value
 
 
 def _positive(name: str, value: int) -> int:
-    return _whole(name, value, 1)
-
-
-def _whole(name: str, value: float, least: int) -> int:
-    # A fraction would only be found where it breaks the thread.
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be {least} or more, and a whole number")
+    if value < 1:
+        raise ValueError(f"{name} must be 1 or more")
     return value

@@ -82,4 +82,5 @@ INSTRUMENTS: Final = (
     Instrument("BINANCEFTS", "PERPETUAL", "ETH", "USDT", 2, 3, 6.0, "ETHUSDT"),
 )
 
+SYMBOL_IDS: Final = tuple(instrument.symbol_id for instrument in INSTRUMENTS)
 PAIRS: Final = tuple(dict.fromkeys((instrument.base, instrument.quote) for instrument in INSTRUMENTS))

@@ -21,33 +21,38 @@ A scenario is a JSON object::
   first byte is read), and again ``every`` so many seconds, ``times`` times in all (without it: for ever).
   ``do`` is a method of `Faults`, or ``announce_reconnect``, ``move_price``, ``halt_trading``,
   ``resume_trading`` or ``set_activity`` of `Simulator`; the other fields are its parameters, bytes in
-  hexadecimal. ``note`` is for the reader.
+  hexadecimal. ``note`` is for the reader. Numbers have at most 64 bits.
 
-With a time line the market begins with the first connection. The same seed, ``start_time`` and requests then give
+The time line runs once: start the simulator again for another run. With a time line the market begins with the
+first connection. The same seed, ``start_time`` and requests then give
 the same frames: all of them with a `VirtualClock`; on the machine's clock, as far as the client asks at the same time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import inspect
 import json
+import math
 import os
 import reprlib
-import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 from coinapi_ws.exceptions import ConfigurationError
 from coinapi_ws.timestamps import parse_ns
 
-from .engine import Entry
+from .checking import fits, said
 from .faults import Faults
+from .timeline import Entry, Timeline
 from .wire import NS_PER_SECOND
 
 if TYPE_CHECKING:
     from .server import Simulator
+
+__all__ = ["ScenarioError"]
 
 VERSION: Final = 1
 _FIELDS: Final = ("scenario", "description", "start_time", "simulator", "timeline")
@@ -55,18 +60,10 @@ _ENTRY_FIELDS: Final = ("at", "every", "times", "do", "note")
 _NOT_IN_FILES: Final = ("clock", "ssl_context", "timeline", "start_time_ns")
 _SIMULATOR_ACTIONS: Final = ("announce_reconnect", "move_price", "halt_trading", "resume_trading", "set_activity")
 _FAULTS: Final = tuple(name for name, _ in inspect.getmembers(Faults, inspect.isfunction) if not name.startswith("_"))
+#: What concerns the connections to come; at 0, the first one too.
+_BEFORE_A_CONNECTION: Final = ("certificate", "slow_handshakes")
 #: Not in files: one simulator cannot name another.
 _PARAMETERS_NOT_IN_FILES: Final = ("self", "successor")
-#: Numbers in files have at most 64 bits: with those, everything can be reckoned.
-_TOO_LARGE: Final = 2**63
-_SAID: Final = {
-    bool: "true or false",
-    int: "a whole number (of 64 bits)",
-    float: "a number (of 64 bits)",
-    str: "text",
-    bytes: "text of hexadecimal digits",
-    type(None): "null",
-}
 
 
 class ScenarioError(ConfigurationError):
@@ -81,19 +78,21 @@ def read_scenario(path: str | os.PathLike[str], simulator: type[Simulator]) -> d
     return _options(_decode(Path(path).read_bytes()), Path(path).parent, simulator)
 
 
-def entries(
-    timeline: Iterable[Mapping[str, Any]], simulator: Simulator, rehearse: Callable[[Callable[[], object]], None]
-) -> list[Entry]:
-    """Return the entries of a time line, each checked by a rehearsal of its action. Raises `ScenarioError`."""
+def timeline_of(
+    fields_of_entries: Iterable[Mapping[str, Any]],
+    simulator: Simulator,
+    rehearse: Callable[[Callable[[], object]], None],
+) -> Timeline:
+    """Return a time line, each entry of it checked by a rehearsal of its action. Raises `ScenarioError`."""
     made = []
-    for position, fields in enumerate(timeline):
+    for position, fields in enumerate(fields_of_entries):
         try:
             if not isinstance(fields, Mapping):
                 raise ScenarioError('an entry is an object with "at" and "do"')
             made.append(_entry(position, fields, simulator, rehearse))
         except (ValueError, TypeError) as error:
             raise ScenarioError(f"timeline[{position}]: {error}") from None
-    return made
+    return Timeline(made)
 
 
 def _decode(raw: bytes) -> Any:
@@ -109,8 +108,10 @@ def _decode(raw: bytes) -> Any:
 
 def _options(scenario: Any, directory: Path, simulator: type[Simulator]) -> dict[str, Any]:
     version = scenario.get("scenario") if isinstance(scenario, dict) else None
-    if not _fits(version, int) or version != VERSION:
+    if not fits(version, int):
         raise ScenarioError(f'a scenario is an object with "scenario": {VERSION}')
+    if version != VERSION:
+        raise ScenarioError(f'"scenario": {version} is another version of the format; this is {VERSION}')
     _check_names("a scenario", scenario, _FIELDS)
     hints = get_type_hints(simulator.__init__)
     allowed = [name for name in hints if name not in (*_NOT_IN_FILES, "return")]
@@ -143,12 +144,13 @@ def _entry(
         raise ScenarioError('"at" is a number of seconds after the first connection')
     if every is not None and not (_is_seconds(every) and every >= 0.001):
         raise ScenarioError('"every" is a number of seconds, 0.001 or more')
-    if times is not None and (every is None or not _fits(times, int) or times < 1):
+    if times is not None and (every is None or not fits(times, int) or times < 1):
         raise ScenarioError('"times" is a whole number of 1 or more, and goes with "every"')
     act = _action(fields, simulator)
     rehearse(act)
     every_ns = None if every is None else round(every * NS_PER_SECOND)
-    return Entry(round(at * NS_PER_SECOND), position, act, every_ns, times)
+    precedes = fields["do"] in _BEFORE_A_CONNECTION
+    return Entry(round(at * NS_PER_SECOND), position, act, every_ns, times, precedes)
 
 
 def _action(fields: Mapping[str, Any], simulator: Simulator) -> Callable[[], object]:
@@ -158,7 +160,10 @@ def _action(fields: Mapping[str, Any], simulator: Simulator) -> Callable[[], obj
     elif name in _SIMULATOR_ACTIONS:
         method = getattr(simulator, name)
     else:
-        raise ScenarioError(f'"do" is one of {", ".join((*_FAULTS, *_SIMULATOR_ACTIONS))}; not {reprlib.repr(name)}')
+        actions = (*_FAULTS, *_SIMULATOR_ACTIONS)
+        raise ScenarioError(
+            f'"do" cannot be {reprlib.repr(name)}{_guess(name, actions)}; there are {", ".join(actions)}'
+        )
     hints = get_type_hints(method)
     parameters = [p for p in inspect.signature(method).parameters.values() if p.name not in _PARAMETERS_NOT_IN_FILES]
     given = {key: value for key, value in fields.items() if key not in _ENTRY_FIELDS}
@@ -173,61 +178,28 @@ def _action(fields: Mapping[str, Any], simulator: Simulator) -> Callable[[], obj
 def _check_names(what: str, given: Iterable[str], allowed: Sequence[str]) -> None:
     unknown = [name for name in given if name not in allowed]
     if unknown:
-        raise ScenarioError(f"{what} has no {', '.join(unknown)}; it has {', '.join(allowed) or 'nothing'}")
+        guess = _guess(unknown[0], allowed)
+        raise ScenarioError(f"{what} has no {', '.join(unknown)}{guess}; it has {', '.join(allowed) or 'nothing'}")
+
+
+def _guess(name: object, allowed: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, allowed, n=1) if isinstance(name, str) else []
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _checked(what: str, value: Any, hint: Any) -> Any:
     """Return a value of JSON as one of this type."""
-    if hint is bytes and isinstance(value, str):
-        with contextlib.suppress(ValueError):
+    if hint is bytes:
+        with contextlib.suppress(ValueError, TypeError):
             return bytes.fromhex(value)
-    if not _fits(value, hint):
-        raise ScenarioError(f"{what} must be {_said(hint)}")
+        raise ScenarioError(f"{what} must be text of hexadecimal digits")
+    if not fits(value, hint):
+        raise ScenarioError(f"{what} must be {said(hint)}")
     return value
 
 
-def _said(hint: Any) -> str:
-    """Say what a value of this type looks like in a file."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return " or ".join(filter(None, map(_said, arguments)))
-    if origin is tuple:
-        return f"[{', '.join(map(_said, arguments))}]"
-    if _is_kind_of(origin, Mapping):
-        return f"an object with values that are {_said(arguments[1])}"
-    if _is_kind_of(origin, Iterable):
-        return f"a list of {_said(arguments[0])}"
-    return _SAID.get(hint, "")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, one) for one in arguments)
-    if hint is type(None):
-        return value is None
-    if hint in (int, float):
-        kinds = int if hint is int else (int, float)
-        return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < _TOO_LARGE
-    if origin is tuple:
-        return _is_list(value) and len(value) == len(arguments) and all(map(_fits, value, arguments))
-    if _is_kind_of(origin, Mapping):
-        return isinstance(value, Mapping) and all(_fits(v, arguments[1]) for v in value.values())
-    if _is_kind_of(origin, Iterable):
-        return _is_list(value) and all(_fits(v, arguments[0]) for v in value)
-    return origin is None and isinstance(value, hint)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
-
-
-def _is_kind_of(origin: Any, kind: type) -> bool:
-    return origin is not None and issubclass(origin, kind)
-
-
 def _is_seconds(value: Any) -> bool:
-    return _fits(value, float) and value >= 0
+    return fits(value, float) and 0 <= value < math.inf
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,15 +10,16 @@ from types import TracebackType
 from typing import Any
 
 from .certificates import Certificates
+from .checking import checked
 from .clock import Clock, SystemClock
 from .connection import NEVER_NS
 from .engine import Engine, Settings
 from .faults import Faults
 from .gate import Gate
-from .instruments import ASSETS, EXCHANGES, INSTRUMENTS
+from .instruments import ASSETS, EXCHANGES, SYMBOL_IDS
 from .keys import AcceptedKeys, UpgradeRequest
 from .limits import ConnectionLimit, RateLimit
-from .scenario import ScenarioError, entries, read_scenario
+from .scenario import ScenarioError, read_scenario, timeline_of
 from .statistics import Statistics
 from .wire import NS_PER_SECOND
 
@@ -35,18 +36,19 @@ class Simulator:
     or None for as fast as each client takes it) and ``loop``; ``clock``, a `Clock` such as `VirtualClock`;
     ``direct_source``, the id of an exchange: WS DS of that exchange. ``market_start_ns``, nanoseconds since the
     epoch: simulators with the same seed and this have the same market, so that one can take over from another
-    (None: the market begins with the first scope). ``start_time_ns``: the market's wall clock when the first
-    connection comes; with the same seed, the same requests then bring the same bytes.
+    (None: the market begins with the first scope); `start` walks there, some five seconds an hour, one at most.
+    ``start_time_ns``: the market's wall clock when the first connection comes; with the same seed, the same
+    requests then bring the same bytes.
 
     Who: ``api_keys``, the keys that are accepted, or a mapping from keys to the data types that each may have,
     None for all types (default None: every client, also one without a key); ``key_check``, "hello" as the vendor
-    does, or "upgrade": 401 for a wrong key, 403 for one that may have no data type.
+    does, or "upgrade": 401 where no right key came with the request, 403 for one that may have no data type.
 
     How much: ``upgrade_limit`` and ``hello_limit``, such as ``(10, 10.0)``: so many in so many seconds from one
     IP address; ``connection_limit`` for each key; ``buffer_limit``, how many messages may wait for a slow client.
 
-    When: ``ping_interval``, ``pong_timeout`` and ``heartbeat_interval`` in seconds; ``timeline``, what
-    happens by itself, see `coinapi_ws.simulator.scenario`.
+    When: ``ping_interval``, ``pong_timeout`` and ``heartbeat_interval`` in seconds; ``activity``, as of
+    `set_activity`; ``timeline``, what happens by itself, see `coinapi_ws.simulator.scenario`.
 
     TLS: ``tls=True`` makes certificates (the extra ``tls``), and `client_context` trusts them; or
     ``ssl_context``, a server-side context of yours.
@@ -57,6 +59,7 @@ class Simulator:
     and ``ConfigurationError`` a missing extra.
     """
 
+    @checked
     def __init__(
         self,
         *,
@@ -79,7 +82,8 @@ class Simulator:
         ping_interval: float = 60.0,
         pong_timeout: float = 60.0,
         heartbeat_interval: float = 1.0,
-        timeline: Iterable[Mapping[str, Any]] = (),
+        activity: float = 1.0,
+        timeline: Iterable[Any] = (),
         tls: bool = False,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
@@ -95,8 +99,11 @@ class Simulator:
             raise ValueError("tls=True makes a context of its own; leave ssl_context out")
         if not 0 <= port <= 65_535:
             raise ValueError("port must be between 0 and 65535")
-        if buffer_limit < 1 or (connection_limit is not None and connection_limit < 1):
-            raise ValueError("buffer_limit and connection_limit must be 1 or more")
+        for name, limit in (("buffer_limit", buffer_limit), ("connection_limit", connection_limit)):
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} must be 1 or more")
+        if recording is None and loop:
+            raise ValueError("loop is for a recording")
         settings = Settings(
             host=host,
             port=port,
@@ -129,9 +136,10 @@ class Simulator:
             certificates=self._certificates,
             ssl_context=ssl_context,
         )
+        self.set_activity(activity)
         #: What can be made to go wrong.
         self.faults = Faults(self._engine)
-        self._engine.set_timeline(entries(timeline, self, self._engine.rehearse))
+        self._engine.timeline = timeline_of(timeline, self, self._engine.rehearse)
 
     @classmethod
     def from_scenario(cls, path: str | os.PathLike[str], **options: Any) -> Simulator:
@@ -141,7 +149,7 @@ class Simulator:
         """
         try:
             return cls(**{**read_scenario(path, cls), **options})
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ScenarioError(f"{os.fspath(path)}: {error}") from None
 
     def __repr__(self) -> str:
@@ -270,19 +278,23 @@ class Simulator:
         """
         self._engine.settle()
 
+    @checked
     def announce_reconnect(self, within_seconds: int = 10, *, successor: Simulator | None = None) -> None:
         """Send every client a ``reconnect`` notice, and close it (1001) after so many seconds.
 
-        New connections are served meanwhile and stay; where ``successor`` is another simulator, which was
-        started, they reach that one.
+        New connections are served meanwhile and stay. Where ``successor`` is another simulator, which was started,
+        new connections to this one's address reach that one, with this one's TLS; so keep both until the end.
         """
         if not 0 <= within_seconds <= _DAY_SECONDS:
             raise ValueError(f"within_seconds must be 0 or more, and {_DAY_SECONDS} at most")
         if successor is self:
             raise ValueError("the successor is another simulator; without one, this one serves on")
+        if successor is not None and (successor._engine.thread is None or successor._engine.has_ended):
+            raise ValueError("the successor must be running")
         engine = self._engine
         engine.call(lambda: engine.announce_reconnect(within_seconds, None if successor is None else successor._engine))
 
+    @checked
     def move_price(self, asset_id: str, percent: float) -> None:
         """Let the price of an asset jump, such as by -10 percent; its books follow, trade by trade.
 
@@ -294,16 +306,22 @@ class Simulator:
             raise ValueError(f"percent must be above -100, and {_MOST_PERCENT} at most")
         self._engine.call(lambda: self._engine.market.move_price(asset_id, percent))
 
+    @checked
     def halt_trading(self, symbol_ids: Iterable[str]) -> None:
-        """Let nothing happen in these symbols until `resume_trading`; each must be a symbol of the market."""
+        """Let nothing happen in these symbols until `resume_trading`; each must be a symbol of the market.
+
+        book20 and book50 come each second all the same. What happens in the other symbols is different from then on.
+        """
         symbols = _symbols(symbol_ids)
         self._engine.call(lambda: self._engine.market.halt(symbols))
 
+    @checked
     def resume_trading(self, symbol_ids: Iterable[str]) -> None:
         """End what `halt_trading` began."""
         symbols = _symbols(symbol_ids)
         self._engine.call(lambda: self._engine.market.reopen(symbols))
 
+    @checked
     def set_activity(self, factor: float) -> None:
         """Let trades, quotes and books come so many times as often as usual, up to 1,000 times."""
         if not 0.001 <= factor <= 1000:
@@ -332,9 +350,8 @@ def _rate_limit(name: str, header: str, limit: tuple[int, float] | None) -> Rate
 
 
 def _symbols(symbol_ids: Iterable[str]) -> frozenset[str]:
-    symbols = frozenset([symbol_ids] if isinstance(symbol_ids, str) else symbol_ids)
-    known = [instrument.symbol_id for instrument in INSTRUMENTS]
-    unknown = sorted(symbols.difference(known))
+    symbols = frozenset(symbol_ids)
+    unknown = sorted(symbols.difference(SYMBOL_IDS))
     if unknown:
-        raise ValueError(f"unknown symbols: {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ValueError(f"unknown symbols: {', '.join(unknown)}; there are {', '.join(SYMBOL_IDS)}")
     return symbols
