@@ -17,7 +17,7 @@ from coinapi_ws.simulator import Faults, Simulator, VirtualClock
 
 README: Final = Path(__file__).resolve().parent.parent / "README.md"
 TEXT: Final = README.read_text(encoding="utf-8")
-PROGRAMS: Final = re.findall(r"^### ([^\n]+)$(?:(?!^### ).)*?^```python\n(.+?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+PROGRAMS: Final = re.findall(r"^###? ([^\n]+)$(?:(?!^###? ).)*?^```python\n(.+?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def test_there_is_a_program_for_each_way_to_use_it() -> None:
@@ -28,6 +28,7 @@ def test_there_is_a_program_for_each_way_to_use_it() -> None:
         "A WebSocket and nothing else",
         "Your own tests, without an account",
         "Record and replay",
+        "Testing with the simulator",
         "In pytest",
     ]
     for title, program in PROGRAMS:

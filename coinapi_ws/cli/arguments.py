@@ -45,14 +45,16 @@ Examples:
 
 _SIMULATE: Final = """\
 A scenario is a JSON file with options, a market and faults on a time line, so that a program's fault can be shown to
-others; its form stands in the docstring of coinapi_ws.simulator.scenario. Options given here take the place of the
-scenario's. It begins with the first connection.
+others; its form stands in the docstring of coinapi_ws.simulator.scenario. It can also say what has no option here, such
+as keys and limits. Options given here take the place of the scenario's. Its time line begins with the first
+connection, and runs once: start the server again for another run.
 
 With --tls the server makes certificates (pip install "coinapi-ws[tls]"); clients trust them by the file that
 the second line names, which --ca-file keeps."""
 
 _SIMULATE_EXITS: Final = """\
-Exit codes: 130 after Ctrl-C, which is how it ends; 1 it could not listen; 2 wrong usage."""
+It ends with Ctrl-C (exit code 130) or SIGTERM (143; for a job in the background, which a shell makes deaf to Ctrl-C's
+signal). Other exit codes: 1 it could not listen; 2 wrong usage."""
 
 #: How the library's advice reads on the command line, longest first.
 _AS_OPTIONS: Final = (
@@ -101,7 +103,7 @@ def parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     _add_output(stream)
     demo = add("demo", "stream a synthetic market from the embedded server, no key needed", _OUTPUT, _EXITS)
     _add_output(demo)
-    simulate = add("simulate", "run the embedded server for other programs, until Ctrl-C", _SIMULATE, _SIMULATE_EXITS)
+    simulate = add("simulate", "run the embedded server for other programs", _SIMULATE, _SIMULATE_EXITS)
     _add_simulator(simulate)
     return parser, {"stream": stream, "demo": demo, "simulate": simulate}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -26,14 +27,18 @@ _LOOK_SECONDS: Final = 1.0
 #: So much of a recording shows what it is of.
 _LOOK_FRAMES: Final = 1000
 _FAILED: Final = 1
+_TERMINATED: Final = 143  # 128 and the number of SIGTERM, as shells have it
 
 
 def simulate(arguments: Namespace) -> int:
-    """Run the embedded server until Ctrl-C."""
+    """Run the embedded server until Ctrl-C or SIGTERM."""
     options = {name: value for name, value in vars(arguments).items() if name != "command"}
     ca_file: str | None = options.pop("ca_file", None)
     simulator = _simulator(options.pop("scenario", None), options)
+    if "speed" in options and simulator.recording is None:
+        raise ConfigurationError("--speed is the one of a recording; add --recording FILE")
     with ExitStack() as stack:
+        stack.enter_context(_ended_by_sigterm())
         try:
             stack.enter_context(_running(simulator))
         except OSError as error:
@@ -47,7 +52,7 @@ def simulate(arguments: Namespace) -> int:
             raise ConfigurationError("--ca-file goes with --tls")
         print(simulator.url)
         print(shlex.join(example), flush=True)
-        _wait_for_ctrl_c(simulator)
+        _wait_for_the_end(simulator)
 
 
 @contextmanager
@@ -80,6 +85,20 @@ def _running(simulator: Simulator) -> Iterator[Simulator]:
         simulator.close()
 
 
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end what runs here as an exception does, so that nothing is left behind."""
+
+    def end(*_: object) -> NoReturn:
+        raise SystemExit(_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _write_authority(simulator: Simulator, ca_file: str | None, stack: ExitStack) -> str:
     if ca_file is None:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="coinapi-ws-"))
@@ -91,7 +110,7 @@ def _write_authority(simulator: Simulator, ca_file: str | None, stack: ExitStack
     return ca_file
 
 
-def _wait_for_ctrl_c(simulator: Simulator) -> NoReturn:
+def _wait_for_the_end(simulator: Simulator) -> NoReturn:
     while True:
         time.sleep(_LOOK_SECONDS)
         simulator.settle()

@@ -48,10 +48,12 @@ def expired(deadline: str, options: Options, verdict: Verdict | None) -> Disconn
 def rejected(answer: Rejected) -> Disconnected:
     """The server answered the upgrade with something else than 101."""
     cause, error_type = classify_status(answer.status)
+    # Not where to: the address is the server's word, and may repeat ours with the key in it.
+    advice = "; redirects are not followed" if 300 <= answer.status <= 399 else ""
     return Disconnected(
         cause=cause,
         initiator="server",
-        detail=f"the server refused the upgrade with HTTP status {answer.status}",
+        detail=f"the server refused the upgrade with HTTP status {answer.status}{advice}",
         error_type=error_type,
         server_text=answer.body.decode("utf-8", "replace"),
         status=answer.status,

@@ -40,7 +40,6 @@ _STEPS_A_FLUSH: Final = 64
 #: A client that never stops sending must not keep `settle` for ever.
 _SETTLE_TURNS: Final = 1000
 _JOIN_SECONDS: Final = 10.0
-_MAX_WALK_NS: Final = 3600 * NS_PER_SECOND
 #: A selector refuses to wait for some weeks.
 _LONGEST_WAIT_SECONDS: Final = 3600.0
 #: How long a virtual clock waits for a Pong, since real clients need real time.
@@ -140,9 +139,6 @@ class Engine:
 
     def _walk_market(self, start_ns: int) -> None:
         now_ns = self.clock.time_ns()
-        if start_ns < now_ns - _MAX_WALK_NS:
-            hours = _MAX_WALK_NS // (3600 * NS_PER_SECOND)
-            raise ValueError(f"market_start_ns must be at most {hours} hour ago, for the market is walked from there")
         self.market.open(start_ns)
         while self.market.next_ns <= now_ns:
             self.market.step(())

@@ -24,6 +24,7 @@ from .statistics import Statistics
 from .wire import NS_PER_SECOND
 
 _LEAST_SECONDS = 0.001
+_MAX_WALK_NS = 3600 * NS_PER_SECOND
 _DAY_SECONDS = 86_400
 _MOST_PERCENT = 10_000  # more than any price can go
 
@@ -95,6 +96,9 @@ class Simulator:
             raise ValueError(f"there is no exchange {direct_source!r}; there are {', '.join(EXCHANGES)}")
         if market_start_ns is not None and start_time_ns is not None:
             raise ValueError("the market begins at market_start_ns, or at start_time_ns with the first connection")
+        clock = SystemClock() if clock is None else clock
+        if market_start_ns is not None and market_start_ns < clock.time_ns() - _MAX_WALK_NS:
+            raise ValueError("market_start_ns must be at most an hour ago, for the market is walked from there")
         if tls and ssl_context is not None:
             raise ValueError("tls=True makes a context of its own; leave ssl_context out")
         if not 0 <= port <= 65_535:
@@ -130,7 +134,7 @@ class Simulator:
         self._certificates = Certificates() if tls else None
         self._engine = Engine(
             settings,
-            SystemClock() if clock is None else clock,
+            clock,
             gate,
             self._statistics,
             certificates=self._certificates,

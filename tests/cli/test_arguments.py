@@ -20,7 +20,7 @@ def test_help_says_what_a_user_cannot_guess(run) -> None:
     text = run("stream", "--help").out
     for fact in ("COINAPI_API_KEY", "130 Ctrl-C", "Heartbeats are in raw", "--count does not count them", "book_l3"):
         assert fact in text
-    assert "130 after Ctrl-C" in run("simulate", "--help").out
+    assert "Ctrl-C (exit code 130) or SIGTERM (143" in run("simulate", "--help").out
     assert "COINAPI_API_KEY" in run("--help").out
 
 

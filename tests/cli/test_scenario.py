@@ -67,6 +67,17 @@ def test_without_a_name_the_authority_is_in_a_file_that_goes_with_the_server(sta
     assert not authority.exists()
 
 
+def test_sigterm_ends_it_and_leaves_nothing_behind(start) -> None:
+    server = start("simulate", "--tls")
+    server.line()
+    authority = Path(shlex.split(server.line())[-1])
+    assert authority.exists()
+    server.process.terminate()
+    code, out, err = server.result()
+    assert (code, out, err) == (143, "", "")
+    assert not authority.parent.exists()
+
+
 def test_options_beside_a_scenario_take_the_place_of_its_own(start, scenario: Path) -> None:
     firsts = []
     for options in ((), ("--seed", "5"), ("--seed", "6")):
@@ -80,8 +91,9 @@ def test_options_beside_a_scenario_take_the_place_of_its_own(start, scenario: Pa
     ("arguments", "complaint"),
     [
         ("simulate --scenario no/such.json", "cannot read no/such.json: No such file"),
-        ("simulate --scenario wrong.json", 'wrong.json: timeline[0]: "do" is one of '),
+        ("simulate --scenario wrong.json", "wrong.json: timeline[0]: \"do\" cannot be 'explode'; there are "),
         ("simulate --scenario lost.json", "absent.jsonl: No such file"),
+        ("simulate --speed 2", "--speed is the one of a recording"),
         ("simulate --ca-file ca.pem", "--ca-file goes with --tls"),
         ("simulate --tls --ca-file no/such/ca.pem", "cannot write no/such/ca.pem: No such file"),
         ("stream trade --everything --endpoint wss://127.0.0.1:1 --ca-file no.pem", "cannot read no.pem: No such file"),
