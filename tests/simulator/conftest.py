@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,18 +48,22 @@ class Peer:
     def messages(self, count: int) -> list[Message]:
         return [self.message() for _ in range(count)]
 
-    def drain(self, simulator: Simulator) -> list[Message]:
-        """All messages that the simulator has sent this one client so far."""
+    def texts(self, simulator: Simulator) -> list[str]:
+        """All texts that the simulator has sent this one client so far."""
         simulator.settle()
         # The Pong comes after everything that was sent before it, and after the answers to the simulator's Pings.
         assert self.websocket.ping().wait(10)
         simulator.settle()
-        messages = []
+        texts = []
         while True:
             try:
-                messages.append(decode(str(self.websocket.recv(timeout=0))))
+                texts.append(str(self.websocket.recv(timeout=0)))
             except TimeoutError:
-                return messages
+                return texts
+
+    def drain(self, simulator: Simulator) -> list[Message]:
+        """All messages that the simulator has sent this one client so far."""
+        return [decode(text) for text in self.texts(simulator)]
 
     def close_code(self) -> int:
         """The code of the Close that comes next; no text may come before it."""
@@ -97,6 +102,18 @@ def simulator(clock: VirtualClock) -> Iterator[Simulator]:
     """A simulator of the market with seed 1, in which no time passes but by `clock`."""
     with Simulator(seed=1, clock=clock) as simulator:
         yield simulator
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[Any], Path]:
+    """Write a scenario and return its path."""
+
+    def write_one(content: Any) -> Path:
+        path = tmp_path / "scenario.json"
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+        return path
+
+    return write_one
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,9 @@
-"""Hello, scope, sequences, heartbeats, pings, errors and closing, over real sockets in virtual time."""
+"""Hello, scope, sequences, heartbeats and errors, over real sockets in virtual time."""
 
 from __future__ import annotations
 
 import json
-import socket
-import threading
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -25,27 +22,13 @@ def symbols(messages: list[dict[str, Any]]) -> set[str]:
     return {m["symbol_id"] for m in messages}
 
 
-def drain(simulator: Simulator, peer: Any) -> list[dict[str, Any]]:
-    """All messages that the simulator has sent this one client so far."""
-    simulator.settle()
-    # The Pong comes after everything that was sent before it, and after the answers to the simulator's Pings.
-    assert peer.websocket.ping().wait(10)
-    simulator.settle()
-    messages = []
-    while True:
-        try:
-            messages.append(json.loads(peer.websocket.recv(timeout=0), parse_float=Decimal))
-        except TimeoutError:
-            return messages
-
-
 def test_a_hello_brings_the_named_types_of_the_named_symbols(
     simulator: Simulator, clock: VirtualClock, dial: Dial
 ) -> None:
     peer = dial(simulator.url)
     peer.hello("trade", "quote", symbol_id=[BTC + "$", ADA + "$"])
     clock.advance(10)
-    messages = drain(simulator, peer)
+    messages = peer.drain(simulator)
     assert {(m["type"], m["symbol_id"]) for m in messages} == {
         (kind, symbol) for kind in ("trade", "quote") for symbol in (BTC, ADA)
     }
@@ -62,20 +45,9 @@ def test_the_same_seed_gives_two_simulators_the_same_frames(dial: Dial) -> None:
             peer = dial(simulator.url)
             peer.hello("trade", "book", symbol_id=["COINBASE_"])
             clock.advance(5)
-            seen.append(drain(simulator, peer))
+            seen.append(peer.drain(simulator))
     assert seen[0] == seen[1] != seen[2]
     assert len(seen[0]) > 50
-
-
-def test_virtual_time_is_walked_and_not_jumped(simulator: Simulator, clock: VirtualClock, dial: Dial) -> None:
-    peer = dial(simulator.url)
-    peer.hello("ohlcv", symbol_id=[BTC + "$"], period_id=["5MIN"])
-    clock.advance(301)
-    candles = drain(simulator, peer)
-    assert len(candles) > 50
-    last = [c for c in candles if c["time_period_start"] == "2026-01-01T00:00:00.0000000Z"][-1]
-    assert last["trades_count"] > 1000
-    assert last["time_close"] > "2026-01-01T00:04:58"
 
 
 def test_sequences_count_from_one_and_restart_when_a_pair_comes_back(
@@ -88,7 +60,7 @@ def test_sequences_count_from_one_and_restart_when_a_pair_comes_back(
     clock.advance(1)
     peer.hello("trade", "book", symbol_id=[BTC + "$", ADA + "$"])
     clock.advance(5)
-    messages = drain(simulator, peer)
+    messages = peer.drain(simulator)
 
     def sequences(kind: str, symbol: str) -> list[int]:
         return [m["sequence"] for m in messages if (m["type"], m["symbol_id"]) == (kind, symbol)]
@@ -108,7 +80,7 @@ def test_ohlcv_of_all_periods_share_one_sequence(simulator: Simulator, clock: Vi
     peer = dial(simulator.url)
     peer.hello("ohlcv", symbol_id=[BTC + "$"])
     clock.advance(10)
-    messages = drain(simulator, peer)
+    messages = peer.drain(simulator)
     assert len({m["period_id"] for m in messages}) == 7
     assert [m["sequence"] for m in messages] == list(range(1, len(messages) + 1))
 
@@ -116,25 +88,25 @@ def test_ohlcv_of_all_periods_share_one_sequence(simulator: Simulator, clock: Vi
 def test_the_same_scope_again_replays_nothing(simulator: Simulator, dial: Dial) -> None:
     peer = dial(simulator.url)
     peer.hello("book", "symbol", symbol_id=[BTC + "$"])
-    assert [m["type"] for m in drain(simulator, peer)] == ["symbol", "book"]
+    assert [m["type"] for m in peer.drain(simulator)] == ["symbol", "book"]
     peer.hello("book", "symbol", symbol_id=[BTC + "$"])
-    assert drain(simulator, peer) == []
+    assert peer.drain(simulator) == []
 
 
 def test_subscribe_adds_and_unsubscribe_removes(simulator: Simulator, clock: VirtualClock, dial: Dial) -> None:
     peer = dial(simulator.url)
     peer.subscribe("quote", symbol_id=[BTC + "$"])
     clock.advance(5)
-    assert symbols(drain(simulator, peer)) == {BTC}
+    assert symbols(peer.drain(simulator)) == {BTC}
     peer.subscribe("quote", symbol_id=[ADA + "$"])
     clock.advance(5)
-    assert symbols(drain(simulator, peer)) == {BTC, ADA}
+    assert symbols(peer.drain(simulator)) == {BTC, ADA}
     peer.unsubscribe("quote", symbol_id=[BTC + "$"])
     clock.advance(5)
-    assert symbols(drain(simulator, peer)) == {ADA}
+    assert symbols(peer.drain(simulator)) == {ADA}
     peer.unsubscribe("quote")
     clock.advance(5)
-    assert drain(simulator, peer) == []
+    assert peer.drain(simulator) == []
     assert simulator.connections == 1
 
 
@@ -143,16 +115,16 @@ def test_metadata_comes_on_subscribing_and_from_time_to_time(
 ) -> None:
     peer = dial(simulator.url)
     peer.hello("asset", "exchange", "symbol", exchange_id=["KRAKEN"], asset_id=["ADA"])
-    first = drain(simulator, peer)
+    first = peer.drain(simulator)
     assert [(m["type"], m.get("symbol_id") or m.get("exchange_id") or m.get("asset_id")) for m in first] == [
         ("asset", "ADA"),
         ("exchange", "KRAKEN"),
         ("symbol", "KRAKEN_SPOT_ADA_USD"),
     ]
     clock.advance(299)
-    assert drain(simulator, peer) == []
+    assert peer.drain(simulator) == []
     clock.advance(2)
-    assert len(drain(simulator, peer)) == 3
+    assert len(peer.drain(simulator)) == 3
 
 
 @pytest.mark.parametrize(
@@ -174,7 +146,7 @@ def test_filters(simulator: Simulator, dial: Dial, filters: dict[str, list[str]]
     peer = dial(simulator.url)
     # Metadata comes at once and shows what is in scope.
     peer.hello("symbol", **filters)
-    assert symbols(drain(simulator, peer)) == expected
+    assert symbols(peer.drain(simulator)) == expected
 
 
 def test_no_filter_is_everything_and_periods_filter_ohlcv_alone(
@@ -183,7 +155,7 @@ def test_no_filter_is_everything_and_periods_filter_ohlcv_alone(
     peer = dial(simulator.url)
     peer.hello("trade", "ohlcv", period_id=["1MIN", "5SEC"])
     clock.advance(15)
-    messages = drain(simulator, peer)
+    messages = peer.drain(simulator)
     assert len(symbols([m for m in messages if m["type"] == "trade"])) == 10
     assert {m["period_id"] for m in messages if m["type"] == "ohlcv"} == {"1MIN", "5SEC"}
 
@@ -192,7 +164,7 @@ def test_rates_are_filtered_by_asset_alone(simulator: Simulator, clock: VirtualC
     peer = dial(simulator.url)
     peer.hello("exrate", asset_id=["BTC/USD"], symbol_id=["NOTHING_"])
     clock.advance(1)
-    messages = drain(simulator, peer)
+    messages = peer.drain(simulator)
     assert len(messages) == 10
     assert {(m["asset_id_base"], m["asset_id_quote"]) for m in messages} == {("BTC", "USD")}
     assert all("sequence" not in m and "symbol_id" not in m for m in messages)
@@ -205,7 +177,7 @@ def test_an_update_limit_spaces_frames(simulator: Simulator, clock: VirtualClock
         subscribe_update_limit_ms_book_snapshot=3000,
     )  # fmt: skip
     clock.advance(10)
-    messages = drain(simulator, peer)
+    messages = peer.drain(simulator)
     assert len([m for m in messages if m["type"] == "exrate"]) == 20
     books = [m for m in messages if m["type"] == "book20"]
     assert [m["sequence"] for m in books] == [1, 2, 3]
@@ -215,64 +187,18 @@ def test_a_heartbeat_comes_after_each_second_of_silence(simulator: Simulator, cl
     peer = dial(simulator.url)
     peer.hello("connectivity_status", heartbeat=True)
     clock.advance(0.999)
-    assert drain(simulator, peer) == []
+    assert peer.drain(simulator) == []
     clock.advance(0.001)
     assert peer.text() == '{"type":"hearbeat"}'
     clock.advance(3.5)
-    assert len(drain(simulator, peer)) == 3
+    assert len(peer.drain(simulator)) == 3
     # Frames that come more often than once a second leave no room for any.
     peer.subscribe("exrate", asset_id=["BTC/USD"])
     clock.advance(10)
-    assert {m["type"] for m in drain(simulator, peer)} == {"exrate"}
+    assert {m["type"] for m in peer.drain(simulator)} == {"exrate"}
     peer.hello("connectivity_status")
     clock.advance(10)
-    assert drain(simulator, peer) == []
-
-
-def test_a_ping_comes_each_minute_and_an_answer_keeps_the_connection(
-    simulator: Simulator, clock: VirtualClock, dial: Dial
-) -> None:
-    peer = dial(simulator.url)
-    peer.hello("connectivity_status")
-    clock.advance(59.9)
-    assert simulator.pings_sent == 0
-    for count in (1, 2, 3):
-        clock.advance(60)
-        assert simulator.pings_sent == count
-        drain(simulator, peer)  # a round trip: the Pong was sent before
-        assert simulator.pongs_received == count
-    assert simulator.connections == 1
-
-
-def test_without_a_pong_the_connection_is_closed(simulator: Simulator, clock: VirtualClock) -> None:
-    silent = websocket.create_connection(simulator.url)
-    try:
-        silent.send(json.dumps({"type": "hello", "subscribe_data_type": ["connectivity_status"]}))
-        clock.advance(60)
-        assert (simulator.pings_sent, simulator.connections) == (1, 1)
-        clock.advance(59.9)
-        assert simulator.connections == 1
-        clock.advance(0.1)
-        assert simulator.connections == 0
-        frames = [silent.recv_frame() for _ in range(2)]
-        assert [frame.opcode for frame in frames] == [websocket.ABNF.OPCODE_PING, websocket.ABNF.OPCODE_CLOSE]
-        # The answer to the Close does not come either: then TCP ends.
-        clock.advance(10)
-        with pytest.raises(websocket.WebSocketConnectionClosedException):
-            silent.recv_frame()
-    finally:
-        silent.shutdown()
-
-
-def test_a_long_advance_waits_for_the_answer_to_its_pings(clock: VirtualClock, dial: Dial) -> None:
-    with Simulator(clock=clock, ping_interval=5, pong_timeout=5) as simulator:
-        peer = dial(simulator.url)
-        peer.hello("connectivity_status")
-        clock.advance(50)
-        assert (simulator.pings_sent, simulator.connections) == (10, 1)
-        drain(simulator, peer)
-        clock.advance(4.9)
-        assert simulator.connections == 1
+    assert peer.drain(simulator) == []
 
 
 NONSENSE = (
@@ -395,87 +321,6 @@ def test_a_broken_frame_is_answered_with_1002(simulator: Simulator) -> None:
         client.shutdown()
 
 
-def test_a_close_is_answered_and_then_tcp_ends(simulator: Simulator, clock: VirtualClock) -> None:
-    client = websocket.create_connection(simulator.url)
-    try:
-        client.send(json.dumps({"type": "hello", "subscribe_data_type": ["trade"]}))
-        simulator.settle()
-        client.send_close(4001, b"enough")
-        frame = client.recv_frame()
-        assert (frame.opcode, frame.data) == (
-            websocket.ABNF.OPCODE_CLOSE,
-            (4001).to_bytes(2, "big") + b"enough",
-        )
-        assert client.sock.recv(1) == b""
-        assert simulator.closes_received == [(4001, "enough")]
-        clock.advance(5)
-        assert simulator.connections == 0
-    finally:
-        client.shutdown()
-
-
-def test_a_client_that_vanishes_leaves_nothing(simulator: Simulator, clock: VirtualClock, dial: Dial) -> None:
-    with socket.create_connection(("127.0.0.1", simulator.port)) as half:
-        half.sendall(b"GET / HTTP/1.1\r\n")
-        simulator.settle()
-    gone = websocket.create_connection(simulator.url)
-    gone.send(json.dumps({"type": "hello", "subscribe_data_type": ["trade"]}))
-    simulator.settle()
-    assert simulator.connections == 1
-    gone.shutdown()
-    clock.advance(5)
-    assert simulator.connections == 0
-    peer = dial(simulator.url)
-    peer.hello("symbol", symbol_id=[BTC])
-    assert peer.message()["symbol_id"] == BTC
-
-
-@pytest.mark.parametrize(
-    ("request_head", "status"),
-    [
-        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"400"),
-        (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", b"400"),
-        (b"nonsense\r\n\r\n", b"400"),
-        (b"\x16\x03\x01\x02\x00\x01", b"400"),  # the client takes it for wss://
-        (b"GET / HTTP/1.1\r\nHost: a..b\r\nUpgrade: websocket\r\n\r\n", b"400"),
-        (
-            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            b"Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 8\r\n\r\n",
-            b"426",
-        ),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000, b"431"),
-    ],
-)
-def test_what_is_no_upgrade_is_refused(simulator: Simulator, request_head: bytes, status: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", simulator.port), timeout=10) as client:
-        client.sendall(request_head)
-        simulator.settle()
-        client.shutdown(socket.SHUT_WR)
-        answer = b"".join(iter(lambda: client.recv(4096), b""))
-    assert answer.split()[1] == status
-    assert simulator.requests == []
-
-
-def test_bytes_that_follow_the_upgrade_request_at_once_are_read(simulator: Simulator) -> None:
-    hello = b'{"type":"hello","subscribe_data_type":["symbol"]}'
-    frame = b"\x81" + bytes([0x80 | len(hello)]) + b"\0\0\0\0" + hello
-    with socket.create_connection(("127.0.0.1", simulator.port), timeout=10) as client:
-        client.sendall(
-            b"GET /v1/ HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n" + frame
-        )
-        simulator.settle()
-    assert simulator.frames_sent == {"symbol": 10}
-
-
-def test_an_upgrade_that_is_not_finished_ends_after_a_while(simulator: Simulator, clock: VirtualClock) -> None:
-    with socket.create_connection(("127.0.0.1", simulator.port), timeout=10) as client:
-        client.sendall(b"GET / HTTP/1.1\r\n")
-        clock.advance(10)
-        clock.advance(10)
-        assert client.recv(1) == b""
-
-
 def test_many_clients_get_their_own_scopes_and_sequences(simulator: Simulator, clock: VirtualClock, dial: Dial) -> None:
     chosen = [BTC, ADA, "KRAKEN_SPOT_BTC_USD", "BITSTAMP_SPOT_ETH_USD"] * 13
     peers = [dial(simulator.url) for _ in chosen]
@@ -485,85 +330,7 @@ def test_many_clients_get_their_own_scopes_and_sequences(simulator: Simulator, c
     assert simulator.connections == len(peers) == 52
     seen: dict[str, list[Any]] = {}
     for peer, symbol in zip(peers, chosen, strict=True):
-        messages = drain(simulator, peer)
+        messages = peer.drain(simulator)
         assert symbols(messages) == {symbol}
         assert [m["sequence"] for m in messages] == list(range(1, len(messages) + 1))
         assert seen.setdefault(symbol, messages) == messages
-
-
-def test_closing_says_goodbye_frees_the_port_and_is_idempotent(dial: Dial) -> None:
-    simulator = Simulator()
-    with pytest.raises(RuntimeError, match="not started"):
-        _ = simulator.url
-    simulator.close()
-    simulator.start()
-    peer = dial(simulator.url)
-    assert [t.name for t in threading.enumerate()].count("coinapi-ws-simulator") == 1
-    simulator.close()
-    simulator.close()
-    simulator.settle()
-    assert [t.name for t in threading.enumerate()].count("coinapi-ws-simulator") == 0
-    with pytest.raises(ConnectionClosed) as closed:
-        peer.text()
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1001
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", simulator.port))
-    with pytest.raises(RuntimeError, match="once"):
-        simulator.start()
-
-
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-@pytest.mark.parametrize("begun", [b"", b"GET /v1/ HTTP/1.1\r\n"], ids=["silent", "half a request"])
-def test_who_is_still_at_the_upgrade_sees_the_end_of_tcp_when_the_server_closes(tls: bool, begun: bytes) -> None:
-    simulator = Simulator(clock=VirtualClock(), tls=tls)
-    simulator.start()
-    with socket.create_connection(("127.0.0.1", simulator.port), timeout=10) as client:
-        client.sendall(begun if not tls else b"\x16\x03\x01")  # the beginning of a TLS handshake
-        simulator.settle()
-        simulator.close()
-        assert client.recv(1) == b""
-
-
-def test_a_bug_in_the_thread_is_raised_and_hangs_nobody(
-    monkeypatch: pytest.MonkeyPatch, clock: VirtualClock, dial: Dial
-) -> None:
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError("a bug")
-
-    simulator = Simulator(clock=clock)
-    simulator.start()
-    dial(simulator.url).hello("trade")
-    simulator.settle()
-    monkeypatch.setattr("coinapi_ws.simulator.market.Market.step", broken)
-    for call in (lambda: clock.advance(5), simulator.settle, simulator.close):
-        with pytest.raises(RuntimeError) as failure:
-            call()
-        assert isinstance(failure.value.__cause__, ZeroDivisionError)
-
-
-def test_real_time_needs_no_virtual_clock(dial: Dial) -> None:
-    with Simulator(heartbeat_interval=0.05, ping_interval=0.05) as simulator:
-        peer = dial(simulator.url)
-        peer.hello("connectivity_status", heartbeat=True)
-        assert [m["type"] for m in peer.messages(3)] == ["hearbeat"] * 3
-        assert simulator.pings_sent > 0
-        assert simulator.connections == 1
-        peer.hello("trade")
-        times = [m["time_coinapi"] for m in peer.messages(5)]
-        assert times == sorted(times)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"speed": 0}, {"speed": -1.0}, {"ping_interval": 0}, {"pong_timeout": -1}, {"heartbeat_interval": 0}],
-)
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="above 0"):
-        Simulator(**options)
-
-
-def test_a_clock_does_not_go_back(clock: VirtualClock) -> None:
-    for seconds in (-1, float("nan")):
-        with pytest.raises(ValueError, match="back"):
-            clock.advance(seconds)

@@ -125,7 +125,9 @@ def test_a_key_under_a_wrong_name_is_not_shown_either(
 
 
 def test_one_string_is_not_a_collection_of_keys() -> None:
-    with pytest.raises(TypeError, match="iterable of keys"):
+    with pytest.raises(
+        TypeError, match="api_keys must be a list of text or an object with values that are a list of text"
+    ):
         Simulator(api_keys="k1")
 
 

@@ -33,18 +33,6 @@ def entry(**fields: object) -> dict[str, Any]:
     return {"scenario": 1, "timeline": [{"at": 0, "do": "drop"}, fields]}
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write a scenario and return its path."""
-
-    def write_one(content: Any) -> Path:
-        path = tmp_path / "scenario.json"
-        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
-        return path
-
-    return write_one
-
-
 def error_of(path: Path, **options: Any) -> str:
     """What the error says after the name of the file."""
     with pytest.raises(ScenarioError) as refused:
@@ -101,7 +89,8 @@ def test_what_is_nested_deeply_is_no_problem_of_the_error_either(write: Write, l
         (None, SHAPE),
         ("scenario", SHAPE),
         ({}, SHAPE),
-        ({"scenario": 2}, SHAPE),
+        ({"scenario": 2}, '"scenario": 2 is another version of the format; this is 1'),
+        ({"scenario": 0}, '"scenario": 0 is another version of the format; this is 1'),
         ({"scenario": "1"}, SHAPE),
         ({"scenario": True}, SHAPE),
         ({"scenario": None}, SHAPE),
@@ -124,7 +113,7 @@ def test_the_shape_of_a_scenario_is_said(write: Write, content: object, text: st
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"sed": 1}, '"simulator" has no sed; it has host, port, seed, recording, '),
+        ({"sed": 1}, '"simulator" has no sed (did you mean seed?); it has host, port, seed, recording, '),
         ({"seed": "x"}, '"seed" of "simulator" must be a whole number (of 64 bits)'),
         ({"seed": 1.5}, '"seed" of "simulator" must be a whole number (of 64 bits)'),
         ({"seed": True}, '"seed" of "simulator" must be a whole number (of 64 bits)'),
@@ -149,7 +138,13 @@ def test_the_shape_of_a_scenario_is_said(write: Write, content: object, text: st
         ({"direct_source": "NYSE"}, "there is no exchange 'NYSE'; there are BITSTAMP"),
         ({"port": -1}, "port must be between 0 and 65535"),
         ({"port": 65_536}, "port must be between 0 and 65535"),
-        ({"buffer_limit": 0}, "buffer_limit and connection_limit must be 1 or more"),
+        ({"buffer_limit": 0}, "buffer_limit must be 1 or more"),
+        ({"connection_limit": -1}, "connection_limit must be 1 or more"),
+        ({"loop": True}, "loop is for a recording"),
+        ({"activity": "high"}, '"activity" of "simulator" must be a number (of 64 bits)'),
+        ({"activity": 0}, "factor must be between 0.001 and 1000"),
+        ({"market_start_ns": 0}, "market_start_ns must be at most an hour ago"),
+        ({"xyz": 1, "sed": 1}, '"simulator" has no xyz, sed; it has host, '),
     ],
 )
 def test_a_wrong_option_is_named_with_what_it_may_be(write: Write, options: dict[str, Any], text: str) -> None:
@@ -174,14 +169,16 @@ def test_a_wrong_option_is_named_with_what_it_may_be(write: Write, options: dict
         ({"at": 1, "times": 2, "do": "drop"}, '"times" is a whole number of 1 or more, and goes with "every"'),
         ({"at": 1, "every": 1, "times": 0, "do": "drop"}, '"times" is a whole number of 1 or more'),
         ({"at": 1, "every": 1, "times": 1.5, "do": "drop"}, '"times" is a whole number of 1 or more'),
-        ({"at": 1}, '"do" is one of certificate, clear, close, '),
-        ({"at": 1, "do": "explode"}, '"do" is one of certificate, clear, close, '),
-        ({"at": 1, "do": ["drop"]}, '"do" is one of certificate, clear, close, '),
+        ({"at": 1}, '"do" cannot be None; there are certificate, clear, close, '),
+        ({"at": 1, "do": "explode"}, "\"do\" cannot be 'explode'; there are certificate, clear, close, "),
+        ({"at": 1, "do": ["drop"]}, "\"do\" cannot be ['drop']; there are certificate, clear, close, "),
+        ({"at": 1, "do": "drp"}, "\"do\" cannot be 'drp' (did you mean drop?); there are certificate, clear, close, "),
+        ({"at": 1, "do": "halt"}, "\"do\" cannot be 'halt'; there are certificate, clear, close, "),
         # Neither what is not public nor what would end it.
-        ({"at": 1, "do": "_once"}, '"do" is one of certificate, clear, close, '),
-        ({"at": 1, "do": "start"}, '"do" is one of certificate, clear, close, '),
-        ({"at": 1, "do": "settle"}, '"do" is one of certificate, clear, close, '),
-        ({"at": 1, "do": "drop", "rest": True}, "drop has no rest; it has reset, connection"),
+        ({"at": 1, "do": "_once"}, "\"do\" cannot be '_once'; there are certificate, clear, close, "),
+        ({"at": 1, "do": "start"}, "\"do\" cannot be 'start'; there are certificate, clear, close, "),
+        ({"at": 1, "do": "settle"}, "\"do\" cannot be 'settle'; there are certificate, clear, close, "),
+        ({"at": 1, "do": "drop", "rest": True}, "drop has no rest (did you mean reset?); it has reset, connection"),
         ({"at": 1, "do": "drop", "self": 1}, "drop has no self; it has reset, connection"),
         ({"at": 1, "do": "clear", "all": 1}, "clear has no all; it has nothing"),
         (
@@ -210,7 +207,7 @@ def test_a_wrong_option_is_named_with_what_it_may_be(write: Write, options: dict
         ({"at": 1, "do": "oversized_frame", "size": 2**62}, "size must be 4294967296 bytes at most"),
         ({"at": 1, "do": "oversized_message", "frame_size": 1}, "size must be 100000 times frame_size at most"),
         ({"at": 1, "do": "refuse_upgrades", "body_size": 2**62}, "body_size must be 4294967296 bytes at most"),
-        ({"at": 1, "do": "close", "reason": "\ud800"}, "'utf-8' codec can't encode character"),
+        ({"at": 1, "do": "close", "reason": "\ud800"}, "reason must be printable text of at most 123 bytes"),
         ({"at": 1, "do": "move_price", "asset_id": "XBT", "percent": 1}, "there is no asset 'XBT'; there are BTC, "),
         ({"at": 1, "do": "move_price", "asset_id": "BTC", "percent": 1e18}, "percent must be above -100, and 10000 at"),
         ({"at": 1, "do": "halt_trading", "symbol_ids": ["BTC"]}, "unknown symbols: BTC; there are BITSTAMP_SPOT_BTC"),
@@ -231,7 +228,7 @@ def test_long_and_deep_values_do_not_fill_the_screen(write: Write) -> None:
     name: Any = "x" * 1_000_000
     for _ in range(300):
         name = [name]
-    assert "not [[[[[[[...]]]]]]]" in error_of(write(at_0(name)))
+    assert '"do" cannot be [[[[[[[...]]]]]]]; there are ' in error_of(write(at_0(name)))
     assert "xx...xx" in error_of(write(at_0("x" * 1_000_000)))
 
 
