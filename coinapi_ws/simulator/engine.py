@@ -377,6 +377,7 @@ class Engine:
                 # The address is ours, and so what clients are shown there.
                 self._successor.adopt(accepted, address[0], self.ssl_context)
             else:
+                self._begin_timeline(now_ns)
                 self._greet(accepted, address[0], self.ssl_context, now_ns)
 
     def _greet(self, accepted: socket.socket, address: str, ssl_context: ssl.SSLContext | None, now_ns: int) -> None:
@@ -385,8 +386,7 @@ class Engine:
         except OSError:
             accepted.close()
             return
-        if not self.timeline.has_begun:
-            self._begin_timeline(now_ns)
+        self._begin_timeline(now_ns)
         self._accepted += 1
         served_ns = now_ns + self.behaviour.handshake_delay_ns
         connection = ServerConnection(
@@ -410,6 +410,9 @@ class Engine:
         self._run_timers(now_ns)
 
     def _begin_timeline(self, now_ns: int) -> None:
+        """Begin with the first connection, before it is taken in."""
+        if self.timeline.has_begun:
+            return
         self.timeline.begin(now_ns)
         start_time_ns = self.settings.start_time_ns
         if start_time_ns is not None:

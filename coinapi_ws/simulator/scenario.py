@@ -189,7 +189,7 @@ def _guess(name: object, allowed: Sequence[str]) -> str:
 
 def _checked(what: str, value: Any, hint: Any) -> Any:
     """Return a value of JSON as one of this type."""
-    if hint is bytes:
+    if hint is bytes and not isinstance(value, bytes):
         with contextlib.suppress(ValueError, TypeError):
             return bytes.fromhex(value)
         raise ScenarioError(f"{what} must be text of hexadecimal digits")

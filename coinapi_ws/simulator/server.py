@@ -88,26 +88,13 @@ class Simulator:
         tls: bool = False,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        if speed is not None and not 0 < speed < math.inf:
-            raise ValueError("speed must be above 0 and finite, or None for as fast as each client takes it")
-        if key_check not in ("hello", "upgrade"):
-            raise ValueError('key_check must be "hello" or "upgrade"')
-        if direct_source is not None and recording is None and direct_source not in EXCHANGES:
-            raise ValueError(f"there is no exchange {direct_source!r}; there are {', '.join(EXCHANGES)}")
-        if market_start_ns is not None and start_time_ns is not None:
-            raise ValueError("the market begins at market_start_ns, or at start_time_ns with the first connection")
+        _check_source(recording, speed, loop, direct_source)
         clock = SystemClock() if clock is None else clock
-        if market_start_ns is not None and market_start_ns < clock.time_ns() - _MAX_WALK_NS:
-            raise ValueError("market_start_ns must be at most an hour ago, for the market is walked from there")
+        _check_start(market_start_ns, start_time_ns, clock)
         if tls and ssl_context is not None:
             raise ValueError("tls=True makes a context of its own; leave ssl_context out")
         if not 0 <= port <= 65_535:
             raise ValueError("port must be between 0 and 65535")
-        for name, limit in (("buffer_limit", buffer_limit), ("connection_limit", connection_limit)):
-            if limit is not None and limit < 1:
-                raise ValueError(f"{name} must be 1 or more")
-        if recording is None and loop:
-            raise ValueError("loop is for a recording")
         settings = Settings(
             host=host,
             port=port,
@@ -121,15 +108,9 @@ class Simulator:
             ping_interval_ns=_interval_ns("ping_interval", ping_interval),
             pong_timeout_ns=_interval_ns("pong_timeout", pong_timeout),
             heartbeat_interval_ns=_interval_ns("heartbeat_interval", heartbeat_interval),
-            buffer_limit=buffer_limit,
+            buffer_limit=_at_least_one("buffer_limit", buffer_limit),
         )
-        gate = Gate(
-            AcceptedKeys(api_keys),
-            checks_upgrades=key_check == "upgrade",
-            upgrade_limit=_rate_limit("upgrade_limit", "X-WsRequestsPerIpLimit", upgrade_limit),
-            hello_limit=_rate_limit("hello_limit", "X-WsHelloPerIpLimit", hello_limit),
-            connection_limit=None if connection_limit is None else ConnectionLimit(connection_limit),
-        )
+        gate = _gate(api_keys, key_check, upgrade_limit, hello_limit, connection_limit)
         self._statistics = Statistics()
         self._certificates = Certificates() if tls else None
         self._engine = Engine(
@@ -336,6 +317,52 @@ class Simulator:
         if self._certificates is None:
             raise RuntimeError("there are no certificates without tls=True")
         return self._certificates
+
+
+def _check_source(
+    recording: str | os.PathLike[str] | None, speed: float | None, loop: bool, direct_source: str | None
+) -> None:
+    if speed is not None and not 0 < speed < math.inf:
+        raise ValueError("speed must be above 0 and finite, or None for as fast as each client takes it")
+    if loop and recording is None:
+        raise ValueError("loop is for a recording")
+    if direct_source is not None and recording is None and direct_source not in EXCHANGES:
+        raise ValueError(f"there is no exchange {direct_source!r}; there are {', '.join(EXCHANGES)}")
+
+
+def _check_start(market_start_ns: int | None, start_time_ns: int | None, clock: Clock) -> None:
+    if market_start_ns is None:
+        return
+    if start_time_ns is not None:
+        raise ValueError("the market begins at market_start_ns, or at start_time_ns with the first connection")
+    if market_start_ns < clock.time_ns() - _MAX_WALK_NS:
+        raise ValueError("market_start_ns must be at most an hour ago, for the market is walked from there")
+
+
+def _gate(
+    api_keys: Iterable[str] | Mapping[str, Iterable[str] | None] | None,
+    key_check: str,
+    upgrade_limit: tuple[int, float] | None,
+    hello_limit: tuple[int, float] | None,
+    connection_limit: int | None,
+) -> Gate:
+    if key_check not in ("hello", "upgrade"):
+        raise ValueError('key_check must be "hello" or "upgrade"')
+    return Gate(
+        AcceptedKeys(api_keys),
+        checks_upgrades=key_check == "upgrade",
+        upgrade_limit=_rate_limit("upgrade_limit", "X-WsRequestsPerIpLimit", upgrade_limit),
+        hello_limit=_rate_limit("hello_limit", "X-WsHelloPerIpLimit", hello_limit),
+        connection_limit=None
+        if connection_limit is None
+        else ConnectionLimit(_at_least_one("connection_limit", connection_limit)),
+    )
+
+
+def _at_least_one(name: str, limit: int) -> int:
+    if limit < 1:
+        raise ValueError(f"{name} must be 1 or more")
+    return limit
 
 
 def _interval_ns(name: str, seconds: float) -> int:
