@@ -264,6 +264,24 @@ def test_a_value_that_makes_no_sense_is_refused_and_changes_nothing(
             other.upgrade()
 
 
+@pytest.mark.parametrize("reason", ["", "x" * 123, "ä" * 61 + "x"])
+def test_a_reason_may_be_as_long_as_a_close_frame_allows(simulator: Simulator, reason: str) -> None:
+    with RawClient(simulator.port) as raw:
+        raw.upgrade()
+        assert simulator.faults.close(1012, reason) == 1
+        assert raw.frame().payload == (1012).to_bytes(2, "big") + reason.encode()
+
+
+@pytest.mark.parametrize("status", [300, 399])
+def test_every_redirect_there_is_may_be_answered(simulator: Simulator, status: int) -> None:
+    simulator.faults.redirect_upgrades("wss://x/?a=~ b", status=status)
+    with RawClient(simulator.port) as raw:
+        raw.ask()
+        head = raw.head()
+    assert head.startswith(f"HTTP/1.1 {status} ")
+    assert "\r\nLocation: wss://x/?a=~ b\r\n" in head
+
+
 def test_faults_from_many_threads_while_many_clients_stream() -> None:
     calls, streams, over = 500, 10, threading.Event()
     names = plain(ALL)

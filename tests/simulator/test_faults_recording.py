@@ -73,6 +73,21 @@ def test_chance_in_a_recording_is_the_same_for_the_same_seed(recording: Path, di
     assert set(runs[0]) < set(RECORDED)
 
 
+@pytest.mark.parametrize("symbol_id", ["NOBODY_SPOT_A_B", BTC + "$"])
+def test_a_recording_may_have_any_symbols_so_none_is_unknown(
+    recording: Path, clock: VirtualClock, dial: Dial, symbol_id: str
+) -> None:
+    timeline = [{"at": 0, "do": "lose", "rate": 1, "symbol_ids": [symbol_id]}]
+    with Simulator(recording=recording, clock=clock, timeline=timeline) as simulator:
+        peer = dial(simulator.url)
+        simulator.settle()
+        assert simulator.faults.skip_sequence(symbol_ids=[symbol_id]) == 1
+        assert simulator.faults.repeat_sequence(symbol_ids=[symbol_id]) == 1
+        peer.hello("book", "trade", symbol_id=[BTC])
+        clock.advance(10)
+        assert peer.rest_until_closed() == RECORDED
+
+
 @pytest.mark.parametrize("fault", ["deltas_first", "stale_frames"])
 def test_what_a_recording_cannot_do_is_refused(recording: Path, fault: str) -> None:
     with Simulator(recording=recording) as simulator:

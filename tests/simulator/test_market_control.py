@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,6 +159,38 @@ def test_activity_makes_the_market_so_many_times_as_busy_and_leaves_periods_alon
     assert 0.8 < changed["book"] / usual["book"] / factor < 1.2
     assert changed["exrate"] == usual["exrate"] == 600
     assert changed["book20"] == usual["book20"]
+
+
+@pytest.mark.parametrize("activity", [5, 0.5])
+def test_the_option_activity_is_that_of_the_method_from_the_beginning(
+    dial: Dial, tmp_path: Path, activity: float
+) -> None:
+    path = tmp_path / "scenario.json"
+    path.write_text(json.dumps({"scenario": 1, "simulator": {"seed": 1, "activity": activity}}))
+
+    def told(clock: VirtualClock) -> Simulator:
+        simulator = Simulator(seed=1, clock=clock)
+        simulator.set_activity(activity)
+        return simulator
+
+    makers: list[Callable[[VirtualClock], Simulator]] = [
+        told,
+        lambda clock: Simulator(seed=1, clock=clock, activity=activity),
+        lambda clock: Simulator.from_scenario(path, clock=clock),
+        lambda clock: Simulator(seed=1, clock=clock),
+        lambda clock: Simulator.from_scenario(path, clock=clock, activity=1),
+    ]
+    received = []
+    for make in makers:
+        clock = VirtualClock()
+        with make(clock) as simulator:
+            peer = dial(simulator.url)
+            peer.hello("trade", "book", symbol_id=[BTC + "$"])
+            clock.advance(20)
+            received.append(texts(simulator, peer))
+    changed, usual = received[0], received[3]
+    assert received == [changed, changed, changed, usual, usual]
+    assert 0.7 < len(changed) / len(usual) / activity < 1.3
 
 
 def test_a_market_that_had_almost_stopped_is_back_at_once(

@@ -153,6 +153,22 @@ def test_announcements_that_make_no_sense_are_refused(simulator: Simulator) -> N
         simulator.announce_reconnect(1, successor=simulator)
 
 
+def test_a_successor_must_be_running_or_nothing_is_announced(
+    simulator: Simulator, clock: VirtualClock, dial: Dial
+) -> None:
+    peer = dial(simulator.url)
+    peer.hello("connectivity_status")
+    with same_market(clock) as closed:
+        pass
+    for successor in (same_market(clock), closed):
+        with pytest.raises(ValueError, match=r"^the successor must be running$"):
+            simulator.announce_reconnect(1, successor=successor)
+    clock.advance(10)
+    assert peer.drain(simulator) == []
+    dial(simulator.url)
+    assert simulator.connections == 2
+
+
 def test_our_client_gets_the_notice_and_its_end_says_so(
     simulator: Simulator, clock: VirtualClock, canary_key: str
 ) -> None:
@@ -206,6 +222,44 @@ def test_other_seeds_or_starts_are_other_markets(clock: VirtualClock, dial: Dial
             seen.append(peer.message())
     assert seen[0] == seen[1]
     assert seen[2] != seen[0] != seen[3]
+
+
+def test_a_simulator_that_starts_later_has_the_market_of_one_that_was_there(clock: VirtualClock, dial: Dial) -> None:
+    with same_market(clock) as first:
+        clock.advance(30)
+        with same_market(clock) as second:
+            peers = dial(first.url), dial(second.url)
+            for peer in peers:
+                peer.hello("book", "book_l3", "trade", symbol_id=[BTC + "$"])
+            for simulator in (first, second):
+                simulator.settle()
+            clock.advance(10)
+            of_first, of_second = peers[0].texts(first), peers[1].texts(second)
+    assert of_first == of_second
+    assert len(of_first) > 50
+
+
+HOUR_NS = 3_600_000_000_000
+
+
+def test_a_market_begins_an_hour_ago_at_most(clock: VirtualClock) -> None:
+    Simulator(clock=clock, market_start_ns=START_NS - HOUR_NS)
+    for start_ns in (START_NS - HOUR_NS - 1, 0, -1):
+        with pytest.raises(ValueError, match=r"^market_start_ns must be at most an hour ago"):
+            Simulator(clock=clock, market_start_ns=start_ns).start()
+    clock.advance(0.001)
+    with pytest.raises(ValueError, match=r"^market_start_ns must be at most an hour ago"):
+        Simulator(clock=clock, market_start_ns=START_NS - HOUR_NS).start()
+
+
+def test_a_market_may_begin_in_the_future(clock: VirtualClock, dial: Dial) -> None:
+    with Simulator(clock=clock, market_start_ns=START_NS + 5_000_000_000) as simulator:
+        peer = dial(simulator.url)
+        peer.hello("quote", symbol_id=[BTC + "$"])
+        clock.advance(4.9)
+        assert peer.drain(simulator) == []
+        clock.advance(5)
+        assert len(peer.drain(simulator)) > 5
 
 
 def test_a_successor_takes_new_connections_at_the_same_address(clock: VirtualClock, dial: Dial) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from raw_client import RawClient
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from coinapi_ws import Cause, SequenceGap, ServerRejected, Subscription, connect
+from coinapi_ws import Cause, CertificateError, Pacer, SequenceGap, ServerRejected, Subscription, connect
 from coinapi_ws.simulator import Simulator, VirtualClock, scenario
 
 BTC = "COINBASE_SPOT_BTC_USD"
@@ -156,6 +158,85 @@ def test_entries_at_0_act_before_the_first_byte_of_the_first_connection_is_read(
         assert simulator.requests == []
         dial(simulator.url)
         assert len(simulator.requests) == 1
+
+
+def test_slow_handshakes_at_0_concern_the_first_connection_too(write: Write, clock: VirtualClock) -> None:
+    slow = {"at": 0, "do": "slow_handshakes", "seconds": 30}
+    with Simulator.from_scenario(write(a_scenario(slow)), clock=clock) as simulator:
+        clock.advance(100)
+        with RawClient(simulator.port) as first:
+            first.ask()
+            clock.advance(10)
+            with RawClient(simulator.port) as second:
+                second.ask()
+                clock.advance(19.999)
+                assert first.at_hand() == b""
+                clock.advance(0.001)
+                assert first.head().startswith("HTTP/1.1 101 ")
+                clock.advance(9.999)
+                assert second.at_hand() == b""
+                clock.advance(0.001)
+                assert second.head().startswith("HTTP/1.1 101 ")
+
+
+def test_slow_handshakes_after_0_leave_the_first_connection_alone(write: Write, clock: VirtualClock) -> None:
+    slow = {"at": 0.001, "do": "slow_handshakes", "seconds": 30}
+    with Simulator.from_scenario(write(a_scenario(slow)), clock=clock) as simulator, RawClient(simulator.port) as first:
+        first.upgrade()
+        clock.advance(0.001)
+        with RawClient(simulator.port) as second:
+            second.ask()
+            clock.advance(29.999)
+            assert second.at_hand() == b""
+            clock.advance(0.001)
+            assert second.head().startswith("HTTP/1.1 101 ")
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("expired", "expired"), ("wrong_name", "mismatch")])
+def test_a_certificate_at_0_is_shown_to_the_first_connection_too(
+    write: Write, clock: VirtualClock, kind: str, reason: str
+) -> None:
+    bad = {"at": 0, "do": "certificate", "kind": kind}
+    # What is done at 0 comes in the order of the file.
+    content = a_scenario({**bad, "kind": "self_signed"}, bad, {**bad, "at": 1, "kind": "valid"}, tls=True)
+    with Simulator.from_scenario(write(content), clock=clock) as simulator:
+        for _ in range(2):
+            with pytest.raises(ssl.SSLCertVerificationError, match=reason):
+                RawClient(simulator.port, simulator.client_context).socket.close()
+        simulator.settle()
+        clock.advance(1)
+        with RawClient(simulator.port, simulator.client_context) as third:
+            third.upgrade()
+
+
+def test_our_client_meets_the_certificate_at_0_at_its_first_connection(
+    write: Write, clock: VirtualClock, canary_key: str
+) -> None:
+    content = a_scenario({"at": 0, "do": "certificate", "kind": "expired"}, tls=True)
+    trades = Subscription(["trade"], symbol_ids=[BTC + "$"])
+    with (
+        Simulator.from_scenario(write(content), clock=clock) as simulator,
+        pytest.raises(CertificateError, match="certificate has expired"),
+    ):
+        connect(canary_key, trades, endpoint=simulator.url, ssl=simulator.client_context, pacer=Pacer()).close()
+
+
+def test_what_is_done_at_0_and_again_comes_as_often_as_it_says(write: Write, clock: VirtualClock) -> None:
+    slow = {"at": 0, "every": 10, "times": 2, "do": "slow_handshakes", "seconds": 5}
+    with Simulator.from_scenario(write(a_scenario(slow)), clock=clock) as simulator:
+        with RawClient(simulator.port) as first:
+            first.ask()
+            clock.advance(4.999)
+            assert first.at_hand() == b""
+            clock.advance(0.001)
+            assert first.head().startswith("HTTP/1.1 101 ")
+        for pause, is_slow in ((1, False), (5, True), (10, False)):
+            simulator.faults.slow_handshakes(0)
+            clock.advance(pause)
+            with RawClient(simulator.port) as other:
+                other.ask()
+                clock.advance(0)
+                assert (other.at_hand() == b"") == is_slow
 
 
 def test_a_time_line_of_an_option_is_the_same_as_one_of_a_file(clock: VirtualClock, dial: Dial) -> None:

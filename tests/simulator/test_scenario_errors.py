@@ -202,6 +202,12 @@ def test_a_wrong_option_is_named_with_what_it_may_be(write: Write, options: dict
         # Values that are right by their kind are looked at too.
         ({"at": 1, "do": "lose", "rate": 1.5}, "rate must be between 0 and 1"),
         ({"at": 1, "do": "skip_sequence", "types": ["books"]}, "unknown types: books; there are book5"),
+        ({"at": 1, "do": "skip_sequence", "symbol_ids": ["X"]}, "unknown symbol_ids: X; there are BITSTAMP_SPOT_BTC"),
+        ({"at": 1, "do": "refuse_upgrades", "headers": {"a": "b\n"}}, "headers are printable ASCII, each on one line"),
+        (
+            {"at": 1, "do": "redirect_upgrades", "location": "/", "status": 200},
+            "the status of a redirect is 300 to 399",
+        ),
         ({"at": 1, "do": "close", "code": 1005}, "1005 is no code of a Close frame"),
         ({"at": 1, "do": "delay", "seconds": -1}, "seconds must be 0 or more"),
         ({"at": 1, "do": "oversized_frame", "size": 2**62}, "size must be 4294967296 bytes at most"),
