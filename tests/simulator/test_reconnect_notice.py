@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from peers import TRADES
 from coinapi_ws import Cause, ReconnectNotice, Trade, connect
 from coinapi_ws.drivers.selector import SharedPacer
 from coinapi_ws.simulator import Simulator, VirtualClock
+from coinapi_ws.simulator.market import Market
 
 Dial = Callable[..., Any]
 
@@ -237,6 +239,20 @@ def test_a_simulator_that_starts_later_has_the_market_of_one_that_was_there(cloc
             of_first, of_second = peers[0].texts(first), peers[1].texts(second)
     assert of_first == of_second
     assert len(of_first) > 50
+
+
+def test_start_itself_walks_the_market_to_where_it_is_now(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, walkers = Market.step, []
+
+    def watched(market: Market, *arguments: Any) -> Any:
+        walkers.append(threading.current_thread())
+        return step(market, *arguments)
+
+    monkeypatch.setattr(Market, "step", watched)
+    with Simulator(clock=clock, market_start_ns=START_NS - 10_000_000_000) as simulator:
+        simulator.settle()
+        assert len(walkers) > 100
+        assert set(walkers) == {threading.current_thread()}
 
 
 HOUR_NS = 3_600_000_000_000
