@@ -25,6 +25,7 @@ _SAID: Final = {
     str: "text",
     bytes: "bytes",
     os.PathLike: "text",
+    Any: "anything",
     type(None): "null",
 }
 
@@ -63,7 +64,7 @@ def said(hint: Any) -> str:
     if origin is tuple:
         return f"[{', '.join(map(said, arguments))}]"
     if _is_kind_of(origin, Mapping):
-        return f"an object with values that are {said(arguments[1])}"
+        return f"an object ({said(arguments[0])}: {said(arguments[1])})"
     if _is_kind_of(origin, Iterable):
         return f"a list of {said(arguments[0])}"
     return _SAID.get(origin or hint, f"a {getattr(hint, '__name__', hint)}")
@@ -84,7 +85,8 @@ def fits(value: Any, hint: Any) -> bool:
         is_list = isinstance(value, (list, tuple))
         return is_list and len(value) == len(arguments) and all(map(fits, value, arguments))
     if _is_kind_of(origin, Mapping):
-        return isinstance(value, Mapping) and all(fits(v, arguments[1]) for v in value.values())
+        pairs = value.items() if isinstance(value, Mapping) else ()
+        return isinstance(value, Mapping) and all(fits(k, arguments[0]) and fits(v, arguments[1]) for k, v in pairs)
     if _is_kind_of(origin, Iterable):
         is_many = isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
         is_known = isinstance(value, (list, tuple, set, frozenset))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from typing import Final, Protocol, runtime_checkable
 
+from .checking import checked
 from .wire import NS_PER_SECOND
 
 #: 2026-01-01T00:00:00Z, the beginning of every period there is, so that candles of virtual time are whole.
@@ -46,6 +48,7 @@ class VirtualClock:
     called from every thread but the simulator's own.
     """
 
+    @checked
     def __init__(self, start_ns: int = DEFAULT_START_NS) -> None:
         self._start_ns = start_ns
         self._elapsed_ns = 0
@@ -60,6 +63,7 @@ class VirtualClock:
         """Return the virtual wall clock in nanoseconds since the epoch."""
         return self._start_ns + self._elapsed_ns
 
+    @checked
     def advance(self, seconds: float) -> None:
         """Move the clock on, and return when every simulator that uses it has caught up.
 
@@ -67,11 +71,11 @@ class VirtualClock:
         one in their order, each at its own virtual time. A client that does not read meanwhile fills its buffer as it
         would in that time: read between advances where more than ``buffer_limit`` messages come. A client that still
         owes a Pong, and would be closed for it, gets a second of real time to send it. Blocks while the simulators
-        work, some five seconds for an hour of the whole market. Raises ValueError for a negative number, and what
-        a simulator's thread died of.
+        work, some five seconds for an hour of the whole market. Raises ValueError for a number below 0 or
+        without end, and what a simulator's thread died of.
         """
-        if not seconds >= 0:
-            raise ValueError("a clock cannot go back")
+        if not 0 <= seconds < math.inf:
+            raise ValueError("a clock goes ahead, by a number of seconds of 0 or more: it cannot go back")
         with self._lock:
             ahead_ns = round(seconds * NS_PER_SECOND)
             self._settle(ahead_ns)

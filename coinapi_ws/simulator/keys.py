@@ -46,8 +46,10 @@ class AcceptedKeys:
             raise TypeError("api_keys is an iterable of keys, not one key")
         self._privileges: dict[bytes, frozenset[str] | None] | None = None
         if keys is not None:
-            pairs = keys.items() if isinstance(keys, Mapping) else ((key, None) for key in keys)
-            self._privileges = {digest(key): _privileges(data_types) for key, data_types in pairs}
+            pairs = dict(keys) if isinstance(keys, Mapping) else dict.fromkeys(keys)
+            if not all(isinstance(key, str) for key in pairs):
+                raise TypeError("an API key is text")
+            self._privileges = {digest(key): _privileges(data_types) for key, data_types in pairs.items()}
 
     def accepted(self, presented: Sequence[bytes]) -> bytes | None:
         """Return the first accepted key of those presented, all given as hashes; None where there is none.

@@ -89,7 +89,7 @@ def error_of(call: Callable[[], object]) -> BaseException | None:
 
 def assert_is_of_type(error: BaseException | None, parameter: str) -> None:
     assert type(error) is TypeError
-    assert re.fullmatch(rf"{parameter} must be [a-zA-Z0-9 ().,\[\]]+", str(error))
+    assert re.fullmatch(rf"{parameter} must be [a-zA-Z0-9 ().,:\[\]]+", str(error))
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_a_wrong_type_is_told_to_whoever_is_too_late_too(name: str) -> None:
         (lambda s: s.faults.lose(0.1, symbol_ids=BTC), "symbol_ids must be a list of text or null"),
         (
             lambda s: s.faults.refuse_upgrades(headers=["a"]),
-            "headers must be an object with values that are text or null",
+            "headers must be an object (text: text) or null",
         ),
         (lambda s: s.halt_trading(BTC), "symbol_ids must be a list of text"),
         (lambda s: s.resume_trading(BTC), "symbol_ids must be a list of text"),

@@ -254,3 +254,10 @@ def test_real_time_needs_no_virtual_clock(dial: Dial) -> None:
         peer.hello("trade")
         times = [m["time_coinapi"] for m in peer.messages(5)]
         assert times == sorted(times)
+
+
+@pytest.mark.parametrize(("seconds", "error"), [(float("inf"), ValueError), (True, TypeError), ("1", TypeError)])
+def test_a_clock_goes_ahead_by_a_number_with_an_end(clock: VirtualClock, seconds: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        clock.advance(seconds)
+    assert clock.now() == 0

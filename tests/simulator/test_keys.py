@@ -126,7 +126,7 @@ def test_a_key_under_a_wrong_name_is_not_shown_either(
 
 def test_one_string_is_not_a_collection_of_keys() -> None:
     with pytest.raises(
-        TypeError, match="api_keys must be a list of text or an object with values that are a list of text"
+        TypeError, match="api_keys must be a list of text or an object \\(text: a list of text or null\\) or null"
     ):
         Simulator(api_keys="k1")
 
@@ -142,3 +142,9 @@ def test_a_text_is_shown_without_its_key_even_when_malformed(key: str, cut: int,
     assert shown[:17] == hello[: len(hello) - cut][:17]
     if cut == 0:
         assert json.loads(shown) == {"type": "hello", "apikey": "***", "heartbeat": True}
+
+
+@pytest.mark.parametrize("keys", [iter([5]), {5: None}, (key for key in [b"key"])])
+def test_a_key_that_is_no_text_is_a_type_error_wherever_it_hides(keys: Any) -> None:
+    with pytest.raises(TypeError, match="text"):
+        Simulator(api_keys=keys)

@@ -245,6 +245,6 @@ def test_privileges_to_what_there_is_not_are_refused_without_the_key(
 
 def test_one_name_is_not_a_collection_of_types() -> None:
     with pytest.raises(
-        TypeError, match="api_keys must be a list of text or an object with values that are a list of text"
+        TypeError, match="api_keys must be a list of text or an object \\(text: a list of text or null\\) or null"
     ):
         Simulator(api_keys={"k1": "trade"})

@@ -131,7 +131,7 @@ def test_the_shape_of_a_scenario_is_said(write: Write, content: object, text: st
         ({"hello_limit": [10, 10, 10]}, '"hello_limit" of "simulator" must be ['),
         ({"hello_limit": [10, "10"]}, '"hello_limit" of "simulator" must be ['),
         ({"hello_limit": [0, 10]}, "hello_limit is a number of 1 or more, and the seconds"),
-        ({"api_keys": "secret"}, '"api_keys" of "simulator" must be a list of text or an object with values that are '),
+        ({"api_keys": "secret"}, '"api_keys" of "simulator" must be a list of text or an object (text: a list of text'),
         ({"api_keys": {"secret": "trade"}}, '"api_keys" of "simulator" must be a list of text or an object'),
         ({"api_keys": {"secret": ["trades"]}}, "unknown data types of a key: trades; there are book5"),
         ({"key_check": "never"}, 'key_check must be "hello" or "upgrade"'),
@@ -198,7 +198,10 @@ def test_a_wrong_option_is_named_with_what_it_may_be(write: Write, options: dict
         ({"at": 1, "do": "skip_sequence", "types": [1]}, '"types" of skip_sequence must be a list of text or null'),
         ({"at": 1, "do": "send_bytes", "raw": "8g"}, '"raw" of send_bytes must be text of hexadecimal digits'),
         ({"at": 1, "do": "send_bytes", "raw": 81}, '"raw" of send_bytes must be text of hexadecimal digits'),
-        ({"at": 1, "do": "refuse_upgrades", "headers": ["a"]}, '"headers" of refuse_upgrades must be an object with'),
+        (
+            {"at": 1, "do": "refuse_upgrades", "headers": ["a"]},
+            '"headers" of refuse_upgrades must be an object (text: text)',
+        ),
         # Values that are right by their kind are looked at too.
         ({"at": 1, "do": "lose", "rate": 1.5}, "rate must be between 0 and 1"),
         ({"at": 1, "do": "skip_sequence", "types": ["books"]}, "unknown types: books; there are book5"),
