@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import selectors
-from collections import deque
 from typing import Final
 
 from .behaviour import SOUND, Behaviour
-from .connection import CLOSE_TIMEOUT_NS, NEVER_NS
 from .conversation import Conversation
 from .transport import Transport
+from .wire import NEVER_NS, NS_PER_SECOND
 
+#: How long a client that is to end may take nothing and say nothing.
+CLOSE_TIMEOUT_NS: Final = 10 * NS_PER_SECOND
 _CHUNK_BYTES: Final = 256 * 1024
+#: How much one client is sent before the others have their turn.
+_PIECES_A_TURN: Final = 256
 
 
 class Client:
@@ -30,13 +33,10 @@ class Client:
         self._transport = transport
         self._behaviour = SOUND
         self._served_ns = served_ns
-        #: Set once all is said: until then the client may take it, and close TCP itself.
-        self._linger_deadline_ns = NEVER_NS
+        #: When it last took something, or its end began; until then it is not watched.
+        self._progress_ns = NEVER_NS
+        self._sent_bytes = 0
         self._has_ended_writing = False
-        #: What is sent later, or in pieces: when it was queued, and the bytes.
-        self._line: deque[tuple[int, memoryview]] = deque()
-        #: When the last of it was due.
-        self._last_due_ns = -NEVER_NS
 
     @property
     def behaviour(self) -> Behaviour:
@@ -72,33 +72,45 @@ class Client:
         """Return when `handle_timeout` is due."""
         if self._behaviour.is_cut:
             return NEVER_NS
-        return min(self.conversation.next_timeout(), self._linger_deadline_ns)
+        return min(self.conversation.next_timeout(), self._end_due_ns())
 
     def next_turn(self, now_ns: int) -> int:
         """Return when there is something to do, at the latest."""
+        if self._behaviour.is_cut:
+            return NEVER_NS
         due_ns = self.next_timeout()
         if now_ns < self._served_ns:
-            due_ns = min(due_ns, self._served_ns)
-        if self._line and not self._behaviour.is_cut and not self._transport.has_unsent:
-            due_ns = min(due_ns, self._line_due_ns())
-        return due_ns
+            return min(due_ns, self._served_ns)
+        if self._transport.has_unsent:
+            return due_ns
+        return min(due_ns, self.conversation.connection.outgoing.due_ns(self._behaviour))
 
     def handle_timeout(self, now_ns: int) -> None:
         """Do what became due."""
-        if now_ns >= self._linger_deadline_ns:
+        if now_ns < self._end_due_ns():
+            self.conversation.handle_timeout(now_ns)
+        elif self._has_ended_writing or self._transport.has_unsent:
             self.is_gone = True
         else:
-            self.conversation.handle_timeout(now_ns)
+            # Our Close was taken and not answered.
+            self._progress_ns = now_ns
+            self.conversation.connection.receive_eof()
+
+    def serve(self) -> None:
+        """Wait no longer with the handshake."""
+        self._served_ns = -NEVER_NS
 
     def read(self, now_ns: int) -> None:
         """Take what the client sent."""
+        if self._behaviour.is_cut:
+            return
         try:
             received, is_eof = self._transport.read()
         except OSError:
             received, is_eof = b"", True
         # What comes after the end of the conversation is thrown away, so that closing does not reset the
         # connection.
-        if received and self._linger_deadline_ns == NEVER_NS:
+        if received and not self.conversation.connection.is_finished:
             self.conversation.receive(received, now_ns)
         if is_eof:
             self.conversation.connection.receive_eof()
@@ -106,38 +118,43 @@ class Client:
             self.is_gone = True
 
     def flush(self, now_ns: int) -> None:
-        """Send what is due, as far as the socket takes it."""
+        """Send what is due, as far as the socket takes it and this turn allows."""
         if self.is_gone or self._behaviour.is_cut or now_ns < self._served_ns:
             return
         connection, transport = self.conversation.connection, self._transport
         try:
             if transport.has_unsent or transport.wants_write:
                 transport.write()
-            if self._line or self._behaviour.shapes_bytes:
-                self._flush_line(now_ns)
-            else:
-                while connection.has_queued and not transport.has_unsent:
-                    transport.write(connection.take(_CHUNK_BYTES))
-            if connection.is_finished:
-                self._finish(now_ns)
+            for _ in range(_PIECES_A_TURN):
+                piece = b"" if transport.has_unsent else connection.take(now_ns, _CHUNK_BYTES)
+                if not piece:
+                    break
+                transport.write(piece)
+            is_all_said = not (connection.outgoing or transport.has_unsent)
+            if connection.is_finished and is_all_said and not self._has_ended_writing:
+                self._has_ended_writing = True
+                self._progress_ns = now_ns
+                transport.end_writing()
         except OSError:
             connection.receive_eof()
             self.is_gone = True
+        if transport.sent_bytes != self._sent_bytes or (connection.is_ending and self._progress_ns == NEVER_NS):
+            self._sent_bytes = transport.sent_bytes
+            self._progress_ns = now_ns if connection.is_ending else NEVER_NS
 
     def drop(self, now_ns: int, *, reset: bool) -> None:
         """End TCP here and now, without a Close; what was not sent yet is lost."""
         # The client's own end is awaited, also where nothing of it was read so far.
         self.behaviour = SOUND
         self.conversation.connection.receive_eof()
-        self._line.clear()
         if reset:
             self._transport.reset()
             self.is_gone = True
             return
         try:
-            self._transport.cut()
             self._has_ended_writing = True
-            self._linger_deadline_ns = now_ns + CLOSE_TIMEOUT_NS
+            self._progress_ns = now_ns
+            self._transport.cut()
         except OSError:
             self.is_gone = True
 
@@ -145,37 +162,10 @@ class Client:
         """Close the socket."""
         self._transport.close()
 
-    def line_up(self, now_ns: int) -> None:
-        """Let what was queued wait for its time, where everything is sent later."""
-        connection, is_on_its_way = self.conversation.connection, self._behaviour.delay_ns > 0
-        # Otherwise no more is taken than is being sent, so that what waits for the client is counted as waiting.
-        while connection.has_queued and (not self._line or (is_on_its_way and not self._transport.has_unsent)):
-            self._line.append((now_ns, memoryview(connection.take(_CHUNK_BYTES))))
-
-    def _finish(self, now_ns: int) -> None:
-        """End TCP behind the last byte, and wait for the client to take it and to do the same, but not for ever."""
-        is_stuck = self._transport.has_unsent
-        if not (is_stuck or self.conversation.connection.has_queued or self._line or self._has_ended_writing):
-            self._transport.end_writing()
-            self._has_ended_writing = True
-        if (is_stuck or self._has_ended_writing) and self._linger_deadline_ns == NEVER_NS:
-            self._linger_deadline_ns = now_ns + CLOSE_TIMEOUT_NS
-
-    def _line_due_ns(self) -> int:
-        """Return when the first bytes of the line are due, by how the connection behaves now."""
-        delayed_ns = self._line[0][0] + self._behaviour.delay_ns
-        return max(delayed_ns, self._last_due_ns + self._behaviour.chunk_interval_ns)
-
-    def _flush_line(self, now_ns: int) -> None:
-        """Send through a line in which bytes wait for their time, a limited number at a time."""
-        transport, behaviour = self._transport, self._behaviour
-        while True:
-            self.line_up(now_ns)
-            if not self._line or transport.has_unsent or self._line_due_ns() > now_ns:
-                return
-            self._last_due_ns = self._line_due_ns()
-            queued_ns, rest = self._line.popleft()
-            size = behaviour.chunk_bytes or len(rest)
-            if len(rest) > size:
-                self._line.appendleft((queued_ns, rest[size:]))
-            transport.write(bytes(rest[:size]))
+    def _end_due_ns(self) -> int:
+        """Return when the client is given up: what it is still to be told must be due, and not taken."""
+        if self._progress_ns == NEVER_NS:
+            return NEVER_NS
+        outgoing = self.conversation.connection.outgoing
+        said_ns = outgoing.due_ns(self._behaviour) if outgoing else self._progress_ns
+        return max(self._progress_ns, said_ns) + CLOSE_TIMEOUT_NS

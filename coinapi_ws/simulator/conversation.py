@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from wsproto.frame_protocol import CloseReason
 
 from . import scope as requests
-from .connection import NEVER_NS, ServerConnection
+from .connection import ServerConnection
 from .feeds import Feed
 from .gate import Gate
 from .keys import NO_KEY, digest, shown_text
 from .market import Publication
 from .scope import Product, Refused, Scope
 from .statistics import Statistics
-from .wire import HEARTBEAT, error_text, text_frame
+from .wire import HEARTBEAT, NEVER_NS, error_text, text_frame
 
 #: A recording without pace is kept back while that much waits for the client.
 HIGH_WATER_BYTES: Final = 256 * 1024
@@ -81,6 +81,12 @@ class Conversation:
             self._statistics.frames_sent[kind] += 1
             self._send([text_frame(text.encode("utf-8", "surrogatepass"))], now_ns)
 
+    def send_raw(self, pieces: Sequence[bytes], now_ns: int) -> None:
+        """Send one message that no sound server would."""
+        if self.connection.is_open:
+            self.connection.send_raw(pieces, now_ns)
+            self._check_buffer(now_ns)
+
     def refuse(self, message: str, now_ns: int) -> None:
         """Send an error, and close."""
         if self.connection.is_over:
@@ -119,7 +125,7 @@ class Conversation:
         connection, due_ns = self.connection, self.feed.next_due_ns
         if due_ns is None or not connection.is_open or connection.behaviour.is_mute:
             return NEVER_NS
-        is_kept_back = self.feed.waits_for_client and connection.queued_bytes >= HIGH_WATER_BYTES
+        is_kept_back = self.feed.waits_for_client and connection.outgoing.bytes >= HIGH_WATER_BYTES
         return NEVER_NS if is_kept_back else due_ns
 
     def _message(self, text: str, now_ns: int) -> None:
@@ -150,9 +156,12 @@ class Conversation:
             return
         self._sent_ns = now_ns
         for frame in frames:
-            self.connection.send(frame, messages)
-        if self.connection.queued_messages > self._settings.buffer_limit:
-            self.connection.discard()
+            self.connection.send(frame, now_ns, messages)
+        self._check_buffer(now_ns)
+
+    def _check_buffer(self, now_ns: int) -> None:
+        if self.connection.outgoing.messages > self._settings.buffer_limit:
+            self.connection.outgoing.discard()
             self.refuse(_OVERFLOW, now_ns)
 
     def _set_heartbeat(self) -> None:

@@ -20,7 +20,7 @@ from .behaviour import SOUND, Tampering
 from .certificates import Certificates
 from .client import Client
 from .clock import Clock, VirtualClock
-from .connection import NEVER_NS, ServerConnection
+from .connection import ServerConnection
 from .conversation import Conversation, ConversationSettings
 from .feeds import Feed, MarketFeed
 from .gate import Gate
@@ -31,12 +31,12 @@ from .statistics import Statistics
 from .streams import Stream
 from .timeline import Timeline
 from .transport import Transport
-from .wire import NS_PER_SECOND, reconnect_text
+from .wire import NEVER_NS, NS_PER_SECOND, reconnect_text
 
 THREAD_NAME: Final = "coinapi-ws-simulator"
 _BACKLOG: Final = 128
-#: While a virtual clock jumps far, what became due is sent on after this many steps.
-_STEPS_A_FLUSH: Final = 64
+#: After so many steps what became due is sent on, and others have their turn.
+_STEPS_A_TURN: Final = 64
 #: A client that never stops sending must not keep `settle` for ever.
 _SETTLE_TURNS: Final = 1000
 _JOIN_SECONDS: Final = 10.0
@@ -45,7 +45,7 @@ _LONGEST_WAIT_SECONDS: Final = 3600.0
 #: How long a virtual clock waits for a Pong, since real clients need real time.
 _PONG_PATIENCE_SECONDS: Final = 1.0
 #: How long new clients wait where no descriptor was left for them.
-_ACCEPT_AGAIN_NS: Final = NS_PER_SECOND // 10
+_ACCEPT_AGAIN_SECONDS: Final = 0.1
 
 T = TypeVar("T")
 
@@ -107,39 +107,56 @@ class Engine:
         self._tasks: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._adopted: deque[tuple[socket.socket, str, ssl.SSLContext | None]] = deque()
         self._is_stopping = False
-        self._accept_again_ns = NEVER_NS
+        #: When new clients are looked for again, in seconds that are real.
+        self._accept_again: float | None = None
+        #: The time of the entry of the time line that is being done.
+        self._acting_ns: int | None = None
         #: Up to when the timers have run.
         self._reached_ns = 0
         self._wanted: frozenset[Stream] | None = None
 
     def start(self) -> None:
         """Listen, and start the thread."""
+        # Nothing is left open where one of these fails, or is interrupted.
+        with contextlib.ExitStack() as stack:
+            self._prepare(stack)
+            thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+            self.thread = thread
+            try:
+                thread.start()
+            except BaseException:
+                self.thread = None
+                raise
+            stack.pop_all()
+        self.port = self._listener.getsockname()[1]
+        if isinstance(self.clock, VirtualClock):
+            self.clock.follow(self.settle)
+
+    def _prepare(self, stack: contextlib.ExitStack) -> None:
         settings = self.settings
         self._recording = None if settings.recording is None else PreparedRecording(settings.recording)
         self._conversation_settings = ConversationSettings(
             self._product(), settings.heartbeat_interval_ns, settings.buffer_limit
         )
+        if settings.market_start_ns is not None:
+            self._walk_market(settings.market_start_ns)
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        self._listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        self._listener = stack.enter_context(
+            socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        )
         self._listener.setblocking(False)
-        self.port = self._listener.getsockname()[1]
-        self._wakeup, self._wakeup_writer = socket.socketpair()
+        self._wakeup, self._wakeup_writer = map(stack.enter_context, socket.socketpair())
         self._wakeup.setblocking(False)
         self._wakeup_writer.setblocking(False)
-        self._selector = selectors.DefaultSelector()
+        self._selector = stack.enter_context(selectors.DefaultSelector())
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._wakeup, selectors.EVENT_READ)
         self._wall_offset_ns = self.clock.time_ns() - self.now_ns()
-        if settings.market_start_ns is not None:
-            self._walk_market(settings.market_start_ns)
-        self.thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
-        self.thread.start()
-        if isinstance(self.clock, VirtualClock):
-            self.clock.follow(self.settle)
 
     def _walk_market(self, start_ns: int) -> None:
         now_ns = self.clock.time_ns()
-        self.market.open(start_ns)
+        if not self.market.is_open:  # an interrupted walk may go on
+            self.market.open(start_ns)
         while self.market.next_ns <= now_ns:
             self.market.step(())
 
@@ -224,7 +241,9 @@ class Engine:
                 client.conversation.leave_at(due_ns)
 
     def now_ns(self) -> int:
-        """Return the monotonic clock."""
+        """Return the monotonic clock; while the time line acts, its time."""
+        if self._acting_ns is not None:
+            return self._acting_ns
         return round(self.clock.now() * NS_PER_SECOND)
 
     # Everything below runs on the simulator's thread, but for _wake.
@@ -254,25 +273,27 @@ class Engine:
 
     def _do(self, action: Callable[[], Any], future: Future[Any]) -> None:
         try:
-            result = action()
+            try:
+                result = action()
+            except ValueError as error:
+                future.set_exception(error)
+                return
             self._flush(self.now_ns())
-        except ValueError as error:
-            future.set_exception(error)
         except BaseException:
             self._tasks.appendleft((action, future))  # whoever waits is told of the end
             raise
-        else:
-            future.set_result(result)
+        future.set_result(result)
 
     def _turn(self, timeout: float | None) -> bool:
         """Wait, read, run what is due, write. Return whether anything was there to be read."""
         ready = self._selector.select(timeout)
         now_ns = self.now_ns()
-        if self._accept_again_ns <= now_ns:
-            self._accept_again_ns = NEVER_NS
+        if self._accept_again is not None and time.monotonic() >= self._accept_again:
+            self._accept_again = None
             self._selector.register(self._listener, selectors.EVENT_READ)
         # Timers first: what arrived did so after they became due.
-        self._run_timers(now_ns)
+        if not self._run_timers(now_ns) and isinstance(self.clock, VirtualClock):
+            return True
         has_read = False
         for key, events in ready:
             if not events & selectors.EVENT_READ:
@@ -293,7 +314,6 @@ class Engine:
             if client.has_buffered_input:
                 has_read = True
                 self._read(client, now_ns)
-        self._run_timers(now_ns)
         for client in self.clients:
             client.conversation.connection.caught_up(now_ns)
         self._flush(now_ns)
@@ -302,9 +322,15 @@ class Engine:
     def _settle(self, ahead_ns: int) -> None:
         # Those whose time has come in a jump of the clock are watched from here on.
         self._flush(self.now_ns())
-        for _ in range(_SETTLE_TURNS):
-            if not self._turn(0):
+        turns = 0
+        while not self._is_stopping and turns < _SETTLE_TURNS:
+            has_read = self._turn(0)
+            # What has no pace is due for as long as the client reads.
+            has_pace = not any(client.conversation.feed.waits_for_client for client in self.clients)
+            is_behind = has_pace and self._next_due_ns() <= self.now_ns()
+            if not has_read and not is_behind:
                 break
+            turns += not is_behind
         by_ns, patience = self.now_ns() + ahead_ns, time.monotonic() + _PONG_PATIENCE_SECONDS
         while any(client.owes_pong(by_ns) for client in self.clients) and time.monotonic() < patience:
             self._turn(patience - time.monotonic())
@@ -312,46 +338,51 @@ class Engine:
     def _wait_seconds(self) -> float | None:
         if self._tasks or self._adopted or any(client.has_buffered_input for client in self.clients):
             return 0
-        now_ns = self.now_ns()
-        turns = (client.next_turn(now_ns) for client in self.clients)
-        due_ns = min([self._market_due_ns(), self.timeline.due_ns, self._accept_again_ns, *turns])
+        now_ns, due_ns = self.now_ns(), self._next_due_ns()
         if due_ns <= now_ns:
             return 0
+        waits = [_LONGEST_WAIT_SECONDS]
+        if self._accept_again is not None:
+            waits.append(max(0.0, self._accept_again - time.monotonic()))
         # A virtual clock wakes us when it moves.
-        if due_ns == NEVER_NS or isinstance(self.clock, VirtualClock):
-            return None
-        return min((due_ns - now_ns) / NS_PER_SECOND, _LONGEST_WAIT_SECONDS)
+        if due_ns != NEVER_NS and not isinstance(self.clock, VirtualClock):
+            waits.append((due_ns - now_ns) / NS_PER_SECOND)
+        return min(waits)
+
+    def _next_due_ns(self) -> int:
+        now_ns = self.now_ns()
+        turns = (client.next_turn(now_ns) for client in self.clients)
+        return min([self._market_due_ns(), self.timeline.due_ns, *turns])
 
     def _market_due_ns(self) -> int:
         return self.market.next_ns - self._wall_offset_ns if self.market.is_open else NEVER_NS
 
-    def _run_timers(self, until_ns: int) -> None:
-        """Run all timers up to this time, one by one in their order, each at its own time."""
-        steps = 0
-        while True:
+    def _run_timers(self, until_ns: int) -> bool:
+        """Run the timers up to this time, one by one in their order, each at its own time; say whether all are done.
+
+        What is due without an end must not keep the thread from all else.
+        """
+        for _ in range(_STEPS_A_TURN):
             timeline_ns, market_ns = self.timeline.due_ns, self._market_due_ns()
             client = min(self.clients, key=Client.next_timeout, default=None)
             client_ns = NEVER_NS if client is None else client.next_timeout()
             due_ns = min(timeline_ns, market_ns, client_ns)
             if due_ns > until_ns:
                 self._reached_ns = until_ns
-                return
+                return True
             # What was kept back is overdue, and happens now.
             self._reached_ns = max(self._reached_ns, due_ns)
             if timeline_ns == due_ns:
+                self._acting_ns = self._reached_ns
                 self.timeline.run()
+                self._acting_ns = None
             elif market_ns == due_ns:
                 self._run_market(market_ns)
             elif client is not None:
                 client.handle_timeout(self._reached_ns)
                 self._forget_if_gone(client)
-            for client in self.clients:
-                if client.behaviour.delay_ns:
-                    client.line_up(self._reached_ns)
-            steps += 1
-            # A replay without pace would refill for ever what its client reads.
-            if steps % _STEPS_A_FLUSH == 0 and self.settings.speed is not None:
-                self._flush(until_ns)
+        self._flush(until_ns)
+        return False
 
     def _run_market(self, now_ns: int) -> None:
         if self._wanted is None:
@@ -371,7 +402,7 @@ class Engine:
             except OSError:
                 # No descriptor is left: the client waits in the backlog, and those who are here are served on.
                 self._selector.unregister(self._listener)
-                self._accept_again_ns = now_ns + _ACCEPT_AGAIN_NS
+                self._accept_again = time.monotonic() + _ACCEPT_AGAIN_SECONDS
                 return
             if self._successor is not None:
                 # The address is ours, and so what clients are shown there.
@@ -386,6 +417,9 @@ class Engine:
         except OSError:
             accepted.close()
             return
+        except BaseException:
+            accepted.close()
+            raise
         self._begin_timeline(now_ns)
         self._accepted += 1
         served_ns = now_ns + self.behaviour.handshake_delay_ns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,11 +10,10 @@ from .behaviour import SOUND, Selection
 from .certificates import KINDS
 from .checking import checked_methods
 from .client import Client
-from .connection import NEVER_NS
 from .gate import ACCEPTED, Answer
 from .instruments import SYMBOL_IDS
 from .streams import DATA_TYPES
-from .wire import NS_PER_SECOND, error_text, frame_header, masked_frame, text_frame
+from .wire import NEVER_NS, NS_PER_SECOND, error_text, frame_header, masked_frame, text_frame
 
 if TYPE_CHECKING:
     from .connection import ServerConnection
@@ -66,6 +65,7 @@ class Faults:
             engine.present_certificate("valid")
             for client in engine.clients:
                 client.behaviour = SOUND
+                client.serve()
                 client.conversation.feed.tampering.clear()
 
         self._engine.call(act)
@@ -74,7 +74,7 @@ class Faults:
 
     def drop(self, *, reset: bool = False, connection: int | None = None) -> int:
         """End TCP without a Close, in the middle of whatever was being sent: by FIN, or by RST."""
-        return self._once(lambda client, now_ns: client.drop(now_ns, reset=reset), connection)
+        return self._once(lambda client, now_ns: client.drop(now_ns, reset=reset), connection, _has_not_ended)
 
     def go_silent(self, *, heartbeats: bool = False, connection: int | None = None) -> None:
         """Make the connection half-open: TCP stays, and nothing is sent, read or answered any more.
@@ -259,7 +259,7 @@ class Faults:
     ) -> None:
         """Answer the next ``count`` upgrade requests (None: all) with an HTTP status, and close.
 
-        ``body_size`` fills up the body to so many bytes, however huge.
+        ``body_size`` fills up the body to so many bytes, however huge. A body goes also with a status that has none.
         """
         if status == ACCEPTED or not 100 <= status <= 999:
             raise ValueError("status must be between 100 and 999, and not 101")
@@ -289,6 +289,9 @@ class Faults:
 
         def act() -> None:
             self._engine.behaviour = replace(self._engine.behaviour, handshake_delay_ns=delay_ns)
+            if not delay_ns:
+                for client in self._engine.clients:
+                    client.serve()
 
         self._engine.call(act)
 
@@ -330,12 +333,8 @@ class Faults:
         _check_number(connection)
         self._engine.call(act)
 
-    def _send(self, pieces: Iterable[bytes], connection: int | None) -> int:
-        def act(client: Client, _: int) -> None:
-            for piece in pieces:
-                client.conversation.connection.send_raw(piece)
-
-        return self._once(act, connection, _is_open)
+    def _send(self, pieces: Sequence[bytes], connection: int | None) -> int:
+        return self._once(lambda client, now_ns: client.conversation.send_raw(pieces, now_ns), connection, _is_open)
 
     def _answer(self, answer: Answer, count: int | None) -> None:
         if count is not None:
@@ -353,6 +352,10 @@ class Faults:
 
 def _is_open(connection: ServerConnection) -> bool:
     return connection.is_open
+
+
+def _has_not_ended(connection: ServerConnection) -> bool:
+    return not connection.is_finished
 
 
 def _is_not_over(connection: ServerConnection) -> bool:

@@ -89,7 +89,8 @@ class Gate:
                 return _refusal(429, "Too many upgrade requests", [*headers, retry_after(wait_ms)])
         key = self._keys.accepted(visitor.keys)
         if self._checks_upgrades and key is None:
-            return _refusal(401, "Invalid API key")
+            # RFC 9110, 15.5.2: how it could be done.
+            return _refusal(401, "Invalid API key", [(b"WWW-Authenticate", b'Basic realm="CoinAPI"')])
         if self._checks_upgrades and key is not None and self._keys.may_nothing(key):
             return _refusal(403, "Forbidden")
         if key is None:

@@ -78,7 +78,8 @@ def _privileges(data_types: Iterable[str] | None) -> frozenset[str] | None:
     privileges = frozenset(data_types)
     unknown = sorted(privileges - frozenset(DATA_TYPES))
     if unknown:
-        raise ValueError(f"unknown data types of a key: {', '.join(unknown)}; there are {', '.join(DATA_TYPES)}")
+        # Not which: a key may sit in the wrong place.
+        raise ValueError(f"{len(unknown)} data types of a key are unknown; there are {', '.join(DATA_TYPES)}")
     return privileges
 
 

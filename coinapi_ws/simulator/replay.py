@@ -13,12 +13,11 @@ from typing import Final
 from coinapi_ws.recording import RecordingError, read_recording
 
 from .behaviour import Tampering
-from .connection import NEVER_NS
 from .market import Publication
 from .scope import Product, Scope
 from .statistics import Statistics
 from .streams import DATA_TYPES, Stream
-from .wire import text_frame
+from .wire import NEVER_NS, text_frame
 
 _BLOCK_FRAMES: Final = 256  # how many frames are filtered at a time
 
@@ -80,7 +79,9 @@ class Replay:
     ) -> None:
         self.tampering = tampering
         self.is_finished = False
-        self.waits_for_client = speed is None
+        # A loop that takes no time has no pace either.
+        takes_no_time = loop and recording.offsets_ns[-1:] == [0]
+        self.waits_for_client = speed is None or takes_no_time
         self._recording = recording
         self._offered = [stream is None or product.has(stream) for stream in recording.streams]
         self._statistics = statistics
@@ -90,8 +91,6 @@ class Replay:
         self._position = 0
         self._ahead = 0
         self._start_ns: int | None = None
-        # Without this, a scope with no frame in the recording would loop at full speed for ever.
-        self._sent_in_this_pass = False
         self._is_stuck = False
 
     @property
@@ -135,7 +134,6 @@ class Replay:
             chunks.extend(self._block(block))
             size = sum(map(len, chunks))
             self._position = block.stop
-        self._sent_in_this_pass = self._sent_in_this_pass or bool(chunks)
         if self._position == len(recording):
             self._end_of_recording()
         return b"".join(chunks), len(chunks)
@@ -166,9 +164,8 @@ class Replay:
         assert self._start_ns is not None
         if self._speed is not None:
             self._start_ns = self._due_ns(len(recording) - 1)
-        takes_no_time = self._speed is None or recording.offsets_ns[-1] == 0
-        self._is_stuck = takes_no_time and not self._sent_in_this_pass
-        self._sent_in_this_pass = False
+        # A scope with no frame in the recording would loop at full speed for ever.
+        self._is_stuck = self.waits_for_client and not any(self._in_scope)
         self._position = self._ahead = 0
 
     def _due_ns(self, position: int) -> int:

@@ -9,6 +9,8 @@ from typing import Final
 
 from .streams import BOOK_TYPES, DATA_TYPES, Stream
 
+#: Longer than the longest name that there is, shorter than any key.
+_SHOWN_CHARACTERS: Final = 20
 _MESSAGE_TYPES: Final = ("hello", "subscribe", "unsubscribe")
 _FILTERS: Final = {
     "symbol_ids": "subscribe_filter_symbol_id",
@@ -196,7 +198,7 @@ def _limit(value: dict[str, object], key: str) -> int:
 
 def _shown(value: object) -> str:
     # Never more of what a client sent than helps it: a key may sit in the wrong field.
-    return f"'{value[:40]}'" if isinstance(value, str) else "of this kind"
+    return f"'{value[:_SHOWN_CHARACTERS]}'" if isinstance(value, str) else "of this kind"
 
 
 def _symbol_matches(symbol_id: str, filters: tuple[str, ...]) -> bool:

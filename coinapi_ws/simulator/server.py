@@ -12,7 +12,6 @@ from typing import Any
 from .certificates import Certificates
 from .checking import checked
 from .clock import Clock, SystemClock
-from .connection import NEVER_NS
 from .engine import Engine, Settings
 from .faults import Faults
 from .gate import Gate
@@ -21,7 +20,7 @@ from .keys import AcceptedKeys, UpgradeRequest
 from .limits import ConnectionLimit, RateLimit
 from .scenario import ScenarioError, read_scenario, timeline_of
 from .statistics import Statistics
-from .wire import NS_PER_SECOND
+from .wire import NEVER_NS, NS_PER_SECOND
 
 _LEAST_SECONDS = 0.001
 _MAX_WALK_NS = 3600 * NS_PER_SECOND
@@ -93,6 +92,10 @@ class Simulator:
         _check_start(market_start_ns, start_time_ns, clock)
         if tls and ssl_context is not None:
             raise ValueError("tls=True makes a context of its own; leave ssl_context out")
+        if ssl_context is not None and ssl_context.protocol is ssl.PROTOCOL_TLS_CLIENT:
+            raise ValueError("ssl_context is one for clients; write ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)")
+        if seed < 0:
+            raise ValueError("seed must be 0 or more")
         if not 0 <= port <= 65_535:
             raise ValueError("port must be between 0 and 65535")
         settings = Settings(
@@ -138,8 +141,9 @@ class Simulator:
             raise ScenarioError(f"{os.fspath(path)}: {error}") from None
 
     def __repr__(self) -> str:
-        where = "not started" if self._engine.port is None else self.url
-        return f"<Simulator {where}{' closed' if self._engine.has_ended else ''}>"
+        engine = getattr(self, "_engine", None)  # None where the constructor failed
+        where = "not started" if engine is None or engine.port is None else self.url
+        return f"<Simulator {where}{' closed' if engine is not None and engine.has_ended else ''}>"
 
     def __enter__(self) -> Simulator:
         self.start()

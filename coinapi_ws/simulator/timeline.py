@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .connection import NEVER_NS
+from .wire import NEVER_NS
 
 
 @dataclass(order=True)

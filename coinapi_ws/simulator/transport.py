@@ -27,6 +27,8 @@ class Transport:
         self._handshake_is_due = self._is_tls
         self._tls_wants_write = False
         self._unsent = memoryview(b"")
+        #: How many bytes the socket has taken.
+        self.sent_bytes = 0
         self._socket = accepted
         if ssl_context is not None:
             self._socket = ssl_context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
@@ -75,7 +77,9 @@ class Transport:
         try:
             while self._unsent:
                 piece = self._unsent[:_TLS_WRITE_BYTES] if self._is_tls else self._unsent
-                self._unsent = self._unsent[self._socket.send(piece) :]
+                taken = self._socket.send(piece)
+                self.sent_bytes += taken
+                self._unsent = self._unsent[taken:]
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass  # wants_write says so
 

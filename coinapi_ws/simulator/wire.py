@@ -10,6 +10,8 @@ from functools import lru_cache
 from typing import Final
 
 NS_PER_SECOND: Final = 1_000_000_000
+#: A time that never comes.
+NEVER_NS: Final = 1 << 100
 
 _FIN: Final = 0x80
 _TEXT: Final = 0x01
