@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import selectors
 import socket
 import ssl
@@ -16,21 +15,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from .behaviour import SOUND, Tampering
+from .behaviour import SOUND
 from .certificates import Certificates
 from .client import Client
 from .clock import Clock, VirtualClock
-from .connection import ServerConnection
-from .conversation import Conversation, ConversationSettings
-from .feeds import Feed, MarketFeed
 from .gate import Gate
+from .intake import Intake
 from .market import Market
-from .replay import PreparedRecording, Replay
-from .scope import Product
+from .replay import PreparedRecording
 from .statistics import Statistics
 from .streams import Stream
 from .timeline import Timeline
-from .transport import Transport
 from .wire import NEVER_NS, NS_PER_SECOND, reconnect_text
 
 THREAD_NAME: Final = "coinapi-ws-simulator"
@@ -101,7 +96,6 @@ class Engine:
         self.timeline = Timeline()
         self._is_rehearsing = False
         self._statistics = statistics
-        self._accepted = 0
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._tasks: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
@@ -134,10 +128,8 @@ class Engine:
 
     def _prepare(self, stack: contextlib.ExitStack) -> None:
         settings = self.settings
-        self._recording = None if settings.recording is None else PreparedRecording(settings.recording)
-        self._conversation_settings = ConversationSettings(
-            self._product(), settings.heartbeat_interval_ns, settings.buffer_limit
-        )
+        recording = None if settings.recording is None else PreparedRecording(settings.recording)
+        self._intake = Intake(settings, self.gate, self.market, recording, self._statistics)
         if settings.market_start_ns is not None:
             self._walk_market(settings.market_start_ns)
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -412,32 +404,12 @@ class Engine:
                 self._greet(accepted, address[0], self.ssl_context, now_ns)
 
     def _greet(self, accepted: socket.socket, address: str, ssl_context: ssl.SSLContext | None, now_ns: int) -> None:
-        try:
-            transport = Transport(accepted, ssl_context)
-        except OSError:
-            accepted.close()
-            return
-        except BaseException:
-            accepted.close()
-            raise
         self._begin_timeline(now_ns)
-        self._accepted += 1
-        served_ns = now_ns + self.behaviour.handshake_delay_ns
-        connection = ServerConnection(
-            self._statistics,
-            address,
-            self.gate.admit,
-            now_ns=served_ns,
-            ping_interval_ns=self.settings.ping_interval_ns,
-            pong_timeout_ns=self.settings.pong_timeout_ns,
+        client = self._intake.take_in(
+            accepted, address, ssl_context, self.behaviour, now_ns=now_ns, wall_offset_ns=self._wall_offset_ns
         )
-        # Each connection has its own chance, which no other one's messages move.
-        tampering = Tampering(self._statistics, random.Random(f"{self.settings.seed}/{self._accepted}"))
-        conversation = Conversation(
-            connection, self._new_feed(tampering), self.gate, self._conversation_settings, self._statistics
-        )
-        client = Client(self._accepted, transport, conversation, served_ns=served_ns)
-        client.behaviour = self.behaviour
+        if client is None:
+            return
         self.clients.append(client)
         self._watch(client, now_ns)
         # What the time line has for its very beginning comes before the first byte is read.
@@ -453,27 +425,6 @@ class Engine:
             self._wall_offset_ns = start_time_ns - now_ns
         if (self.timeline or start_time_ns is not None) and not self.market.is_open:
             self.market.open(now_ns + self._wall_offset_ns)
-
-    def _product(self) -> Product:
-        exchange_id = self.settings.direct_source
-        if exchange_id is None:
-            return Product()
-        streams = self.market.streams if self._recording is None else self._recording.streams
-        ours = {s.symbol_id for s in streams if s is not None and s.exchange_id == exchange_id}
-        return Product(exchange_id, frozenset(symbol_id for symbol_id in ours if symbol_id is not None))
-
-    def _new_feed(self, tampering: Tampering) -> Feed:
-        product, settings = self._conversation_settings.product, self.settings
-        if self._recording is not None:
-            return Replay(
-                self._recording,
-                product,
-                tampering,
-                self._statistics,
-                speed=settings.speed,
-                loop=settings.loop,
-            )
-        return MarketFeed(self.market, product, tampering, wall_offset_ns=self._wall_offset_ns)
 
     def _read(self, client: Client, now_ns: int) -> None:
         if not client.is_gone:
