@@ -77,7 +77,7 @@ class Faults:
         return self._once(lambda client, now_ns: client.drop(now_ns, reset=reset), connection, _has_not_ended)
 
     def go_silent(self, *, heartbeats: bool = False, connection: int | None = None) -> None:
-        """Make the connection half-open: TCP stays, and nothing is sent, read or answered any more.
+        """Make the connection half-open: TCP stays, and nothing is sent, read or answered, until `resume` or `drop`.
 
         At `resume` it goes on as after a stalled network: what waits is sent, and Pings are overdue. With
         ``heartbeats``, those and control frames go on, and market data alone is lost, so that sequences show a

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -18,9 +19,13 @@ from .streams import DATA_TYPES
 HIDDEN: Final = "***"
 _PATH_PREFIX: Final = "APIKEY-"
 _BASIC_USER: Final = "coinapi"
-_HIDDEN_HEADERS: Final = frozenset({"cookie", "proxy-authorization"})
-# The value may be cut off by the end of a malformed text.
-_KEY_IN_JSON: Final = re.compile(r'("(?:[^"\\]|\\.)*"\s*:\s*")((?:[^"\\]|\\.)*)', re.DOTALL)
+#: Whose values say nothing of a key; of all others only the scheme is shown, or nothing.
+_SHOWN_HEADERS: Final = re.compile(
+    r"host|user-agent|connection|upgrade|origin|pragma|cache-control|accept.*|content-.*|sec-websocket-.*"
+)
+#: What is longer may be a key, wherever it stands; what the API itself takes is known by its name.
+_MAX_SHOWN: Final = 16
+_SHOWN_FIELDS: Final = re.compile(r"type|heartbeat|subscribe_\w+")
 
 
 class UpgradeRequest(NamedTuple):
@@ -105,32 +110,53 @@ def presented_keys(target: str, headers: Iterable[tuple[bytes, bytes]]) -> list[
 
 
 def shown_request(target: str, headers: Iterable[tuple[bytes, bytes]]) -> UpgradeRequest:
-    """Return the request without its secrets."""
+    """Return the request without its secrets, and without what may be one in the wrong place."""
     path, mark, query = target.partition("?")
-    segments = (_PATH_PREFIX + HIDDEN if s.upper().startswith(_PATH_PREFIX) else s for s in path.split("/"))
-    parameters = (
-        f"{n}={HIDDEN}" if _may_name_a_key(n) else p for p in query.split("&") for n in (p.partition("=")[0],)
-    )
-    shown = []
-    for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        if name.lower() in _HIDDEN_HEADERS or _may_name_a_key(name):
-            value = HIDDEN
-        elif name.lower() == "authorization":
-            scheme, space, _ = value.partition(" ")
-            value = f"{scheme} {HIDDEN}" if space else HIDDEN
-        shown.append((name, value))
-    return UpgradeRequest("/".join(segments) + mark + "&".join(parameters), tuple(shown))
+    segments = "/".join(map(_shown_segment, path.split("/")))
+    parameters = "&".join(map(_shown_parameter, query.split("&")))
+    shown = [(n.decode("latin-1"), _shown_header(n.decode("latin-1"), v.decode("latin-1"))) for n, v in headers]
+    return UpgradeRequest(segments + mark + parameters, tuple(shown))
 
 
 def shown_text(text: str) -> str:
-    """Return a client's text frame without the API key, whether or not it is sound JSON."""
+    """Return a client's text frame without the API key; of what is no JSON object only how long it was."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        return f"({len(text)} characters that are no JSON object)"
+    shown = {name: content if _may_show(name, content) else HIDDEN for name, content in value.items()}
+    # Byte for byte as it came, where nothing is to be hidden.
+    return text if shown == value else json.dumps(shown, separators=(",", ":"), ensure_ascii=False)
 
-    def hide(match: re.Match[str]) -> str:
-        name = match.group(1).partition(":")[0].strip().strip('"')
-        return match.group(1) + HIDDEN if _may_name_a_key(name) else match.group(0)
 
-    return _KEY_IN_JSON.sub(hide, text)
+def _may_show(name: str, content: object) -> bool:
+    if _may_name_a_key(name):
+        return False
+    return _SHOWN_FIELDS.fullmatch(name) is not None or len(json.dumps(content)) <= _MAX_SHOWN
+
+
+def _shown_segment(segment: str) -> str:
+    if segment.upper().startswith(_PATH_PREFIX):
+        return _PATH_PREFIX + HIDDEN
+    return segment if len(segment) <= _MAX_SHOWN else HIDDEN
+
+
+def _shown_parameter(parameter: str) -> str:
+    name, mark, value = parameter.partition("=")
+    if len(name) > _MAX_SHOWN:
+        return HIDDEN
+    is_hidden = bool(mark) and (_may_name_a_key(name) or len(value) > _MAX_SHOWN)
+    return f"{name}={HIDDEN}" if is_hidden else parameter
+
+
+def _shown_header(name: str, value: str) -> str:
+    if name.lower() == "authorization":
+        scheme, space, _ = value.partition(" ")
+        return f"{scheme} {HIDDEN}" if space else HIDDEN
+    is_harmless = _SHOWN_HEADERS.fullmatch(name.lower()) and "@" not in value
+    return value if is_harmless else HIDDEN
 
 
 def _may_name_a_key(name: str) -> bool:

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from coinapi_ws.simulator import Simulator, VirtualClock
-from coinapi_ws.simulator.keys import shown_text
+from coinapi_ws.simulator.keys import shown_request, shown_text
 
 Dial = Callable[..., Any]
 
@@ -139,9 +139,52 @@ def test_a_text_is_shown_without_its_key_even_when_malformed(key: str, cut: int,
     shown = shown_text(hello[: len(hello) - cut])
     assert "KEY" not in shown
     assert "YEK" not in shown
-    assert shown[:17] == hello[: len(hello) - cut][:17]
-    if cut == 0:
+    if cut:
+        assert shown == f"({len(hello) - cut} characters that are no JSON object)"
+    else:
         assert json.loads(shown) == {"type": "hello", "apikey": "***", "heartbeat": True}
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "K",
+        '"K"',
+        "{'apikey': 'K'}",
+        '{apikey: "K"}',
+        '{"apikey":["K"]}',
+        '{"apikey":{"v":"K"}}',
+        '{"api\\u006bey":"K"}',
+        '{"token":"K"}',
+    ],
+)
+def test_a_key_in_no_place_that_there_is_for_one_is_not_shown(
+    template: str, canary_key: str, assert_no_canary: Callable[[object], None]
+) -> None:
+    assert_no_canary(shown_text(template.replace("K", canary_key)))
+
+
+def test_a_text_without_a_key_is_shown_as_it_came() -> None:
+    text = '{ "type":"hello", "subscribe_filter_symbol_id":["COINBASE_SPOT_BTC_USD$"], "note":"short" }'
+    assert shown_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("target", "headers"),
+    [
+        ("/v1/K", []),
+        ("/%41PIKEY-K", []),
+        ("/v1/?token=K", []),
+        ("/v1/?K", []),
+        ("/v1/", [(b"Referer", b"https://x/?apikey=K"), (b"X-Token", b"K"), (b"Cookie", b"K")]),
+        ("/v1/", [(b"host", b"coinapi:K@localhost")]),
+    ],
+)
+def test_a_request_is_shown_without_what_may_be_a_key(
+    target: str, headers: list[tuple[bytes, bytes]], canary_key: str, assert_no_canary: Callable[[object], None]
+) -> None:
+    key = canary_key.encode()
+    assert_no_canary(shown_request(target.replace("K", canary_key, 1), [(n, v.replace(b"K", key)) for n, v in headers]))
 
 
 @pytest.mark.parametrize("keys", [iter([5]), {5: None}, (key for key in [b"key"])])
