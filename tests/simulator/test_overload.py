@@ -168,6 +168,35 @@ def test_a_loop_of_which_all_was_lost_goes_on_once_nothing_is(record: Record) ->
         assert trades(client, 100) == [(first + 1 + n) % 10 for n in range(100)]
 
 
+@pytest.mark.xfail(strict=True, reason="a loop of which all is lost is always due, and before all else")
+def test_a_loop_of_which_all_is_lost_keeps_nobody_waiting_in_virtual_time(clock: VirtualClock, record: Record) -> None:
+    simulator = Simulator(recording=record(10), speed=None, loop=True, clock=clock)
+    with simulator, RawClient(simulator.port).upgrade() as client:
+        simulator.faults.lose(1.0)
+        client.hello("trade")
+        within_patience(simulator.settle)
+        client.socket.settimeout(2)
+        assert client.ping() == []
+        with RawClient(simulator.port) as other:
+            other.socket.settimeout(2)
+            other.upgrade()
+        within_patience(simulator.faults.clear)
+        within_patience(lambda: clock.advance(1))
+        assert len(trades(client, 100)) == 100
+
+
+@pytest.mark.xfail(strict=True, reason="a loop of which all is lost is always due, and before all else")
+def test_a_time_line_ends_the_loss_of_a_whole_loop(clock: VirtualClock, record: Record) -> None:
+    timeline = [{"at": 0, "do": "lose", "rate": 1}, {"at": 1, "do": "clear"}]
+    simulator = Simulator(recording=record(10), speed=None, loop=True, clock=clock, timeline=timeline)
+    with simulator, RawClient(simulator.port).upgrade() as client:
+        client.hello("trade")
+        within_patience(simulator.settle)
+        client.socket.settimeout(2)
+        within_patience(lambda: clock.advance(2))
+        assert len(trades(client, 100)) == 100
+
+
 # A client that is slow, or takes nothing.
 
 
