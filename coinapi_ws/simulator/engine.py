@@ -114,15 +114,15 @@ class Engine:
         # Nothing is left open where one of these fails, or is interrupted.
         with contextlib.ExitStack() as stack:
             self._prepare(stack)
-            thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
-            self.thread = thread
+            # Before the thread, which closes what it finds when it ends.
+            self.port = self._listener.getsockname()[1]
+            self.thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
             try:
-                thread.start()
+                self.thread.start()
             except BaseException:
-                self.thread = None
+                self.port = self.thread = None
                 raise
             stack.pop_all()
-        self.port = self._listener.getsockname()[1]
         if isinstance(self.clock, VirtualClock):
             self.clock.follow(self.settle)
 

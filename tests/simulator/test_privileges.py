@@ -236,9 +236,7 @@ def test_a_check_at_another_time_is_refused() -> None:
 def test_privileges_to_what_there_is_not_are_refused_without_the_key(
     canary_key: str, assert_no_canary: Callable[[object], None]
 ) -> None:
-    with pytest.raises(
-        ValueError, match="2 data types of a key are unknown; there are book5, book20"
-    ) as caught:
+    with pytest.raises(ValueError, match="2 data types of a key are unknown; there are book5, book20") as caught:
         Simulator(api_keys={canary_key: ["trade", "volume", "quotes"]})
     assert_no_canary(caught.value)
 
