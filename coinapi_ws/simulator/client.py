@@ -15,6 +15,7 @@ CLOSE_TIMEOUT_NS: Final = 10 * NS_PER_SECOND
 _CHUNK_BYTES: Final = 256 * 1024
 #: How much one client is sent before the others have their turn.
 _PIECES_A_TURN: Final = 256
+_BYTES_A_TURN: Final = 4 * 1024 * 1024
 
 
 class Client:
@@ -83,13 +84,19 @@ class Client:
             return min(due_ns, self._served_ns)
         if self._transport.has_unsent:
             return due_ns
+        if self.conversation.can_refill:
+            return now_ns
         return min(due_ns, self.conversation.connection.outgoing.due_ns(self._behaviour))
 
     def handle_timeout(self, now_ns: int) -> None:
         """Do what became due."""
         if now_ns < self._end_due_ns():
             self.conversation.handle_timeout(now_ns)
-        elif self._has_ended_writing or self._transport.has_unsent:
+            return
+        self.flush(now_ns)  # a far jump of the clock has not yet sent what was due in it
+        if now_ns < self._end_due_ns():
+            return
+        if self._has_ended_writing or self._transport.has_unsent:
             self.is_gone = True
         else:
             # Our Close was taken and not answered.
@@ -125,11 +132,7 @@ class Client:
         try:
             if transport.has_unsent or transport.wants_write:
                 transport.write()
-            for _ in range(_PIECES_A_TURN):
-                piece = b"" if transport.has_unsent else connection.take(now_ns, _CHUNK_BYTES)
-                if not piece:
-                    break
-                transport.write(piece)
+            self._send(now_ns)
             is_all_said = not (connection.outgoing or transport.has_unsent)
             if connection.is_finished and is_all_said and not self._has_ended_writing:
                 self._has_ended_writing = True
@@ -161,6 +164,18 @@ class Client:
     def close(self) -> None:
         """Close the socket."""
         self._transport.close()
+
+    def _send(self, now_ns: int) -> None:
+        connection, transport, left = self.conversation.connection, self._transport, _BYTES_A_TURN
+        for _ in range(_PIECES_A_TURN):
+            if transport.has_unsent or left <= 0:
+                return
+            self.conversation.refill(now_ns)
+            piece = connection.take(now_ns, _CHUNK_BYTES)
+            if not piece:
+                return
+            left -= len(piece)
+            transport.write(piece)
 
     def _end_due_ns(self) -> int:
         """Return when the client is given up: what it is still to be told must be due, and not taken."""

@@ -108,11 +108,7 @@ class Conversation:
         if self.connection.next_timeout() <= now_ns:
             self.connection.handle_timeout(now_ns)
         if self._feed_due_ns() <= now_ns:
-            frames, count = self.feed.take(now_ns, HIGH_WATER_BYTES)
-            if count:
-                self._send([frames], now_ns, count)
-            if self.feed.is_finished:
-                self.connection.close(now_ns, CloseReason.NORMAL_CLOSURE)
+            self._feed(now_ns)
         if self._heartbeat_due_ns <= now_ns:
             if self._sent_ns + self._settings.heartbeat_interval_ns <= now_ns:
                 self.say(HEARTBEAT, "hearbeat", now_ns)
@@ -121,12 +117,32 @@ class Conversation:
             self._goodbye_ns = NEVER_NS
             self.connection.close(now_ns, CloseReason.GOING_AWAY, "reconnect")
 
+    @property
+    def can_refill(self) -> bool:
+        """True when `refill` has more for the client to take: a recording without a pace has no time of its own."""
+        if not self.feed.waits_for_client or not self._may_feed():
+            return False
+        return self.feed.next_due_ns is not None and self.connection.outgoing.bytes < HIGH_WATER_BYTES
+
+    def refill(self, now_ns: int) -> None:
+        """Queue more of a recording without a pace, where the client has taken what there was."""
+        if self.can_refill:
+            self._feed(now_ns)
+
+    def _may_feed(self) -> bool:
+        return self.connection.is_open and not self.connection.behaviour.is_mute
+
     def _feed_due_ns(self) -> int:
-        connection, due_ns = self.connection, self.feed.next_due_ns
-        if due_ns is None or not connection.is_open or connection.behaviour.is_mute:
-            return NEVER_NS
-        is_kept_back = self.feed.waits_for_client and connection.outgoing.bytes >= HIGH_WATER_BYTES
-        return NEVER_NS if is_kept_back else due_ns
+        due_ns = self.feed.next_due_ns
+        is_timed = due_ns is not None and not self.feed.waits_for_client and self._may_feed()
+        return due_ns if is_timed and due_ns is not None else NEVER_NS
+
+    def _feed(self, now_ns: int) -> None:
+        frames, count = self.feed.take(now_ns, HIGH_WATER_BYTES)
+        if count:
+            self._send([frames], now_ns, count)
+        if self.feed.is_finished:
+            self.connection.close(now_ns, CloseReason.NORMAL_CLOSURE)
 
     def _message(self, text: str, now_ns: int) -> None:
         self._gate.hear(self.connection, now_ns)
