@@ -126,9 +126,10 @@ class ServerConnection:
 
     def send_raw(self, pieces: Sequence[bytes], now_ns: int) -> None:
         """Queue one message of bytes of any kind, in pieces."""
-        for number, piece in enumerate(pieces, 1):
-            is_last = number == len(pieces)
-            self.outgoing.add(piece, int(is_last), now_ns, goes_on=not is_last)
+        *others, last = filter(None, pieces)
+        for piece in others:
+            self.outgoing.add(piece, 0, now_ns, goes_on=True)
+        self.outgoing.add(last, 1, now_ns)
 
     def close(self, now_ns: int, code: int, reason: str = "", *, last_text: str | None = None) -> None:
         """Start the closing handshake after what is queued, and after one more text; before the upgrade, just end."""

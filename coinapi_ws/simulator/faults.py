@@ -207,7 +207,9 @@ class Faults:
         return self.send_bytes(text_frame(text.encode("utf-8", "surrogatepass")), connection=connection)
 
     def send_bytes(self, raw: bytes, *, connection: int | None = None) -> int:
-        """Send any bytes between two frames."""
+        """Send any bytes, one at least, between two frames."""
+        if not raw:
+            raise ValueError("raw must have a byte at least")
         return self._send([raw], connection)
 
     def malformed_json(self, *, connection: int | None = None) -> int:

@@ -59,6 +59,7 @@ class Outgoing:
     def clear(self) -> None:
         """Forget all."""
         self._offset = 0
+        self._is_within = False
         self._replace(())
 
     def due_ns(self, behaviour: Behaviour) -> int:
