@@ -135,8 +135,9 @@ class Options:
             return
         if not self.endpoint.tls:
             raise ConfigurationError("server_hostname is for wss:// endpoints")
-        name = str(self.server_hostname)
-        if checked_host(name, in_brackets=":" in name) is None:
+        if not isinstance(self.server_hostname, str):
+            raise ConfigurationError("server_hostname is a str")
+        if checked_host(self.server_hostname, in_brackets=":" in self.server_hostname) is None:
             raise ConfigurationError("server_hostname is no valid host name or address")
 
     def _check_count(self, name: str) -> None:

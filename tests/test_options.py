@@ -172,7 +172,7 @@ def test_another_name_for_tls(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a..b", "[::1]", 7])
 def test_what_is_no_name_for_tls(name: Any) -> None:
-    with pytest.raises(ConfigurationError, match="server_hostname is no valid host name or address"):
+    with pytest.raises(ConfigurationError, match=r"server_hostname is (no valid host name or address|a str)"):
         Options(endpoint=endpoint_from("wss://localhost/"), server_hostname=name)
 
 

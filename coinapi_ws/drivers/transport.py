@@ -10,6 +10,7 @@ import os
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from ..endpoints import host_and_port
@@ -80,6 +81,8 @@ class Transport:
         self.generation = 0 if connected is None else 1
         if connected is not None:
             connected.setblocking(False)
+            with suppress(OSError):
+                socket_options.apply(connected)  # as far as it is TCP
 
     def fileno(self) -> int:
         """Return the descriptor to watch, or -1."""
