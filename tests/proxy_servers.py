@@ -11,6 +11,9 @@ from typing import Final
 
 from peers import PATIENCE_SECONDS
 
+from coinapi_ws import Stream
+from coinapi_ws.simulator import Simulator
+
 Route = tuple[str, int]
 
 _SOCKS_GRANTED: Final = 0
@@ -141,7 +144,7 @@ class SocksProxy(ProxyServer):
         routes: Mapping[Route, Route] | None = None,
         *,
         login: tuple[str, str] | None = None,
-        reply: int | None = None,
+        reply: int | bytes | None = None,
         answer: bytes | None = None,
     ) -> None:
         self.login = login
@@ -176,6 +179,16 @@ class SocksProxy(ProxyServer):
         host = exactly(exactly(1)[0]).decode() if kind == 3 else socket.inet_ntop(socket.AF_INET, exactly(4))
         (port,) = struct.unpack("!H", exactly(2))
         upstream = None if self.reply else self.reach((host, port))
+        if isinstance(self.reply, bytes):
+            client.sendall(self.reply)
+            return None
         reply = self.reply or (_SOCKS_HOST_UNREACHABLE if upstream is None else _SOCKS_GRANTED)
         client.sendall(bytes([5, reply, 0, 1]) + bytes(6))
         return upstream
+
+
+def until_asked(simulator: Simulator, stream: Stream) -> None:
+    """Wait until the hello is through the proxy: what is inside of it, the simulator cannot settle."""
+    while not simulator.received:
+        with suppress(TimeoutError):
+            stream.recv(timeout=0.01)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 from peers import PATIENCE_SECONDS, TRADES, FakeClock, Listener, accept, drive, ending, serving, turn
-from proxy_servers import ConnectProxy
+from proxy_servers import ConnectProxy, until_asked
 
 from coinapi_ws import (
     CertificateError,
@@ -66,7 +66,7 @@ def through(proxy: Any, key: str, context: ssl.SSLContext, **more: Any) -> Strea
 
 
 def trade(stream: Stream, market: Simulator, virtual: VirtualClock) -> object:
-    market.settle()
+    until_asked(market, stream)
     virtual.advance(60)
     return stream.recv(timeout=10)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trustme
 from peers import TRADES, ending, listening
-from proxy_servers import SocksProxy
+from proxy_servers import SocksProxy, until_asked
 
 from coinapi_ws import (
     ConfigurationError,
@@ -63,7 +63,7 @@ def test_a_stream_through_socks(
 ) -> None:
     with SocksProxy(route) as proxy:
         with through(proxy.url(), canary_key, client_context) as stream:
-            market.settle()
+            until_asked(market, stream)
             virtual.advance(60)
             assert isinstance(stream.recv(timeout=10), Trade)
         assert proxy.asked == [MARKET]
@@ -107,6 +107,7 @@ def test_user_name_and_password(route: Any, client_context: ssl.SSLContext, cana
     [
         ({}, "Host unreachable"),
         ({"reply": 2}, "not allowed"),
+        ({"reply": b"\x05\x00\x00\x03\x01\xff\x00\x00"}, "its answer is no SOCKS"),
         ({"answer": b"HTTP/1.1 400 Bad Request\r\n\r\n"}, "version"),
         ({"answer": b""}, "closed"),
     ],

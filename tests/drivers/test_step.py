@@ -144,6 +144,13 @@ def test_it_does_what_is_due(make: Make, listener: Listener, clock: FakeClock) -
     assert end.error_type is ConnectTimeout
 
 
+def test_where_nothing_is_due_it_waits_for_the_descriptor(make: Make, silent: Address) -> None:
+    connection = make("wss://market.example/", resolve=lambda host, port: [silent], open_timeout=None)
+    assert connection.start() == []
+    assert connection.next_timeout() is None
+    assert connection.step(0.001) == []
+
+
 def test_it_waits_for_the_pacer_without_a_descriptor(make: Make, listener: Listener, clock: FakeClock) -> None:
     pacer = SharedPacer()
     pacer.observe(f"127.0.0.1:{listener.getsockname()[1]}", [("x-wsrequestsperiplimit-retryafterms", "5")], clock.now)
