@@ -27,7 +27,7 @@ async def until_ready(connection: SelectorConnection) -> None:
 
 async def main(url: str) -> str | None:
     key = os.environ.get("COINAPI_API_KEY")
-    options = Options(endpoint=endpoint_from(url), api_key=Secret(key) if key else None)
+    options = Options(endpoint=endpoint_from(url), api_key=Secret(key) if key else None, proxy=None)
     scope = Scope(Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$", "COINBASE_SPOT_ETH_USD$"]))
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(options.endpoint.host, options.endpoint.port, type=socket.SOCK_STREAM)

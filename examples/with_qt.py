@@ -5,7 +5,7 @@ import sys
 import time
 from socket import AF_INET, AF_INET6
 
-from PySide6.QtCore import QSocketNotifier, QTimer
+from PySide6.QtCore import SLOT, QSocketNotifier, QTimer, Slot
 from PySide6.QtNetwork import QHostInfo
 from PySide6.QtWidgets import QApplication, QLabel
 
@@ -13,6 +13,7 @@ from coinapi_ws import Options, Scope, Secret, SelectorConnection, Subscription,
 
 
 class Window(QLabel):
+    @Slot(QHostInfo)
     def start(self, found: QHostInfo) -> None:
         ips = [address.toString() for address in found.addresses()]
         self.addresses = [(AF_INET6 if ":" in ip else AF_INET, (ip, options.endpoint.port)) for ip in ips]
@@ -43,13 +44,13 @@ class Window(QLabel):
 
 
 key = os.environ.get("COINAPI_API_KEY")
-options = Options(endpoint=endpoint_from(sys.argv[1]), api_key=Secret(key) if key else None)
+options = Options(endpoint=endpoint_from(sys.argv[1]), api_key=Secret(key) if key else None, proxy=None)
 scope = Scope(Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$", "COINBASE_SPOT_ETH_USD$"]))
 connection = SelectorConnection(options, scope, resolve=lambda *_: window.addresses)
 app = QApplication(sys.argv[:1])
 sys.excepthook = lambda *error: (sys.__excepthook__(*error), app.exit(1))  # where a slot raises, Qt would go on
 window = Window(wordWrap=True, visible=True)
-QHostInfo.lookupHost(options.endpoint.host, window.start)
+QHostInfo.lookupHost(options.endpoint.host, window, SLOT("start(QHostInfo)"))  # of a plain callable no error is heard
 status = app.exec()
 connection.abandon()  # nothing is left to do, unless the window was closed or something was raised
 error = connection.disconnected.error()

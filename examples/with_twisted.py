@@ -38,7 +38,7 @@ class Ready(defer.Deferred):  # once the connection has work; it may close its d
 
 async def main(_: object, url: str) -> None:
     key = os.environ.get("COINAPI_API_KEY")
-    options = Options(endpoint=endpoint_from(url), api_key=Secret(key) if key else None)
+    options = Options(endpoint=endpoint_from(url), api_key=Secret(key) if key else None, proxy=None)
     scope = Scope(Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$", "COINBASE_SPOT_ETH_USD$"]))
     found = await threads.deferToThread(getaddrinfo, options.endpoint.host, options.endpoint.port, type=SOCK_STREAM)
     connection = SelectorConnection(options, scope, resolve=lambda *_: [(info[0], info[4]) for info in found])
