@@ -43,4 +43,5 @@ def watch(url: str, symbol_id: str) -> str | None:
 
 greenlets = [gevent.spawn(watch, sys.argv[1], f"COINBASE_SPOT_{asset}_USD$") for asset in ("BTC", "ETH")]
 gevent.joinall(greenlets, raise_error=True)
+gevent.get_hub().destroy()  # and its threads, at which Python 3.10 may crash as it ends
 sys.exit(next((greenlet.value for greenlet in greenlets if greenlet.value), None))
