@@ -93,13 +93,13 @@ class SelectorConnection:
     Without a loop, call :meth:`start`, and :meth:`step` until :attr:`disconnected` is not None.
 
     ``Disconnected`` is the last item, exactly once; then the object is dead and its descriptor closed. Everything
-    belongs to the thread that made it: calls from another raise ``UsageError``. In the child of a fork the object is
-    dead too, with nothing sent (T7).
+    belongs to the thread that made it: calls from another raise ``UsageError``. In the child of a fork, what
+    was started is dead too, with nothing sent (T7).
 
-    Nothing blocks, except in :meth:`start` name resolution (of the proxy's name, where there is one), which ``resolve``
-    can do elsewhere, and a SOCKS proxy. ``dial`` takes the place of all that: host, port and seconds in, a connected
-    socket out. ``ssl_context`` is for ``wss`` endpoints; the default verifies with certifi's roots and needs TLS 1.2 at
-    least. A client certificate is what the context has loaded.
+    Nothing blocks, except in :meth:`start`, or once the server's limits allow to connect, name resolution (of the
+    proxy's name, where there is one), which ``resolve`` can do elsewhere, and a SOCKS proxy. ``dial`` takes the place
+    of all that: host, port and seconds in, a connected socket out. ``ssl_context`` is for ``wss`` endpoints; the default
+    verifies with certifi's roots and needs TLS 1.2 at least. A client certificate is what the context has loaded.
 
     Raises ``ConfigurationError`` for a wrong context, and for a proxy of the environment that is none, or one of SOCKS
     without the extra ``coinapi-ws[socks]``.
@@ -423,8 +423,10 @@ _CONNECTIONS: Final[weakref.WeakSet[SelectorConnection]] = weakref.WeakSet()
 def _drop_all_after_fork() -> None:
     """Close the child's descriptors alone: a shutdown, or a byte, would break the parent's connection (T7)."""
     for connection in list(_CONNECTIONS):
+        if connection._phase is _Phase.IDLE:
+            continue  # has nothing yet, and may be started by either
         connection._drop("the process was forked, and the connection stays with the parent", ConnectionClosed)
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_drop_all_after_fork)

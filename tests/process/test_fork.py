@@ -15,11 +15,14 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 PROGRAM = """
 import os, sys, warnings
-from coinapi_ws import ConnectionClosed, Subscription, SelectorConnection, SessionState, Trade, connect
+from coinapi_ws import (
+    ConnectionClosed, Options, Scope, SelectorConnection, SessionState, Subscription, connect, endpoint_from
+)
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, of which there are none here
 TRADES = Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"])
 
+idle = SelectorConnection(Options(endpoint=endpoint_from(sys.argv[1])), Scope(TRADES))
 with connect(None, TRADES, endpoint=sys.argv[1], heartbeats=False) as stream:
     descriptor = stream._connection.fileno()
     child = os.fork()
@@ -40,6 +43,10 @@ with connect(None, TRADES, endpoint=sys.argv[1], heartbeats=False) as stream:
             raise AssertionError("the child reads")
         stream.close()
         assert stream.disconnected.initiator == "client"
+        # What had not begun is anyone's.
+        idle.start()
+        assert idle.fileno() != -1
+        idle.abandon()
         # A new one is the child's own.
         with connect(None, TRADES, endpoint=sys.argv[1], heartbeats=False) as own:
             assert own.state is SessionState.OPEN
