@@ -99,7 +99,7 @@ class SelectorConnection:
     Nothing blocks, except in :meth:`start`, or once the server's limits allow to connect, name resolution (of the
     proxy's name, where there is one), which ``resolve`` can do elsewhere, and a SOCKS proxy. ``dial`` takes the place
     of all that: host, port and seconds in, a connected socket out. ``ssl_context`` is for ``wss`` endpoints; the
-    default verifies with certifi's roots and needs TLS 1.2 at least. A client certificate is what the context has loaded.
+    default verifies with certifi's roots and needs TLS 1.2 at least. The context brings a client's certificate.
 
     Raises ``ConfigurationError`` for a wrong context, and for a proxy of the environment that is none, or one of SOCKS
     without the extra ``coinapi-ws[socks]``.
