@@ -1,7 +1,8 @@
-"""Examples go on with a name's next address: another socket, which mostly gets the same number as descriptor."""
+"""Examples whose server does not answer: they go on with the next address, and timers come to what they are for."""
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -68,3 +69,19 @@ def test_they_go_on_with_the_next_address(
             stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
             assert (process.returncode, stderr) == (0, ""), process.args
             assert "Trade(" in stdout
+
+
+def test_they_do_not_swallow_an_exception_of_a_timer(
+    runnable_examples: dict[str, int], launch: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """What is printed once the time to open is over goes to a closed pipe. A stream raises, and prints nothing."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, socket.create_connection(server.getsockname()):
+        url = f"ws://127.0.0.1:{server.getsockname()[1]}/v1/"
+        processes = {name: launch(name, url, stdout=writing) for name in runnable_examples}
+        os.close(writing)
+        for name, process in processes.items():
+            _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+            assert process.returncode == 1, name
+            assert ("no connection to 127.0.0.1 in time" if name.endswith("_stream") else "BrokenPipeError") in stderr
