@@ -31,6 +31,8 @@ class RawClient:
 
     def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
+        # Else what is sent in two parts may arrive long after the test has gone on.
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is not None:
             try:
                 self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
@@ -72,13 +74,13 @@ class RawClient:
         self.send(CLOSE, code.to_bytes(2, "big"))
 
     def exactly(self, size: int) -> bytes:
-        received = b""
+        received = bytearray()
         while len(received) < size:
-            chunk = self.socket.recv(size - len(received))
+            chunk = self.socket.recv(min(size - len(received), 1024 * 1024))
             if not chunk:
                 raise EOFError(f"{size} bytes expected, {len(received)} came")
             received += chunk
-        return received
+        return bytes(received)
 
     def at_hand(self) -> bytes:
         """All that has arrived, without waiting."""

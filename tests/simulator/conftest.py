@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import websocket
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -82,6 +83,21 @@ class Peer:
                 return texts
 
 
+class TlsPeer(Peer):
+    """The same by websocket-client: websockets.sync uses one TLS object from two threads, and then hangs at times."""
+
+    websocket: Any
+
+    def text(self) -> str:
+        self.websocket.settimeout(10)
+        return str(self.websocket.recv())
+
+    def close_code(self) -> int:
+        opcode, payload = self.websocket.recv_data(control_frame=True)
+        assert opcode == websocket.ABNF.OPCODE_CLOSE
+        return int.from_bytes(payload[:2], "big")
+
+
 def _filters(fields: dict[str, Any]) -> dict[str, Any]:
     names = {name: f"subscribe_filter_{name}" for name in ("symbol_id", "asset_id", "exchange_id", "period_id")}
     return {names.get(name, name): value for name, value in fields.items()}
@@ -133,6 +149,10 @@ def dial() -> Iterator[Callable[..., Peer]]:
     with ExitStack() as stack:
 
         def dial_one(url: str, **options: Any) -> Peer:
+            if "ssl" in options:
+                client = websocket.create_connection(url, timeout=10, sslopt={"context": options.pop("ssl")}, **options)
+                stack.callback(client.shutdown)
+                return TlsPeer(client)
             # None: the tests that want compression or keepalive say so.
             options = {
                 "compression": None,

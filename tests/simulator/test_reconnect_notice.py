@@ -357,7 +357,7 @@ def test_a_successor_over_tls_shows_a_certificate_that_the_same_clients_trust(cl
         new.hello("symbol", symbol_id=[BTC + "$"])
         assert new.message()["symbol_id"] == BTC
         # At its own address it goes on with its own.
-        assert dial(second.url, ssl=second.client_context).websocket.response.status_code == 101
+        assert dial(second.url, ssl=second.client_context).websocket.getstatus() == 101
         with pytest.raises(ssl.SSLCertVerificationError):
             dial(second.url, ssl=trusting)
 
