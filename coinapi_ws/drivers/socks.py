@@ -48,7 +48,8 @@ def dial_socks(proxy: Proxy, host: str, port: int, timeout: float | None) -> soc
     )
     error_type: type[CoinAPIError] = ProxyError
     try:
-        return dialer.connect(host, port, timeout=timeout)
+        connected: socket.socket = dialer.connect(host, port, timeout=timeout)
+        return connected
     except (ProxyTimeoutError, TimeoutError):
         error_type, reason = ConnectTimeout, _SILENCE
     except ProxyConnectionError as error:
