@@ -67,6 +67,7 @@ from .protocol.reconnect import Backoff
 from .protocol.session import Frame, Session, SessionStats
 from .protocol.states import SessionState
 from .protocol.websocket import WebSocket
+from .proxies import Proxy, proxy_from
 from .subscription import Scope, Subscription, SubscriptionWarning
 
 __all__ = [
@@ -106,6 +107,7 @@ __all__ = [
     "Pacer",
     "PermissionDenied",
     "ProtocolError",
+    "Proxy",
     "ProxyError",
     "Quiet",
     "Quote",
@@ -134,4 +136,5 @@ __all__ = [
     "__version__",
     "connect",
     "endpoint_from",
+    "proxy_from",
 ]

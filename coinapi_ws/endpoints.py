@@ -49,8 +49,8 @@ class Endpoint:
     @property
     def authority(self) -> str:
         """Host and, where it is not the default, port, as the Host header wants it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        with_port = host_and_port(self.host, self.port)
+        return with_port.rpartition(":")[0] if self.port == _DEFAULT_PORTS[self.scheme] else with_port
 
     @property
     def is_vendor(self) -> bool:
@@ -60,12 +60,7 @@ class Endpoint:
     @property
     def is_loopback(self) -> bool:
         """True where the host cannot be another machine."""
-        if self.host == "localhost" or self.host.endswith(".localhost"):
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.path}"
@@ -126,20 +121,36 @@ def _read_url(url: str) -> Endpoint | str:
         return "the endpoint URL has a fragment (#), which has no meaning here"
     if port == 0:
         return "the endpoint URL has port 0"
-    checked_host = _checked_host(host or "", in_brackets="[" in parts.netloc)
-    if checked_host is None:
+    valid_host = checked_host(host or "", in_brackets="[" in parts.netloc)
+    if valid_host is None:
         return "the endpoint URL's host is no valid host name or address"
     return Endpoint(
         scheme=scheme,
-        host=checked_host,
+        host=valid_host,
         port=port or _DEFAULT_PORTS[scheme],
         path=quote(parts.path, safe="/:@!$&'()*+,;=-._~%") or "/",
-        product=_product(checked_host),
+        product=_product(valid_host),
         query=quote(parts.query, safe="/:@!$&'()*+,;=-._~%?"),
     )
 
 
-def _checked_host(host: str, *, in_brackets: bool) -> str | None:
+def host_and_port(host: str, port: int) -> str:
+    """Return ``host:port``, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether the host cannot be another machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def checked_host(host: str, *, in_brackets: bool) -> str | None:
+    """Return the host as names and certificates are compared, or None where it is no valid name or address."""
     # wsproto would send whatever its idna codec makes of it, or raise (hazard W10).
     if in_brackets:
         try:

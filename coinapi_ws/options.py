@@ -9,8 +9,9 @@ from typing import Final
 from ._version import __version__
 from .auth import API_KEY_VARIABLE, Secret, check_method, check_sendable
 from .decoding import NUMBERS
-from .endpoints import Endpoint
+from .endpoints import Endpoint, checked_host
 from .exceptions import ConfigurationError
+from .proxies import FROM_ENVIRONMENT, Proxy
 from .subscription import WIRE_HELLO, WIRE_INCREMENTAL
 
 DEFAULT_MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
@@ -20,7 +21,11 @@ DEFAULT_LIVE_TIMEOUT_SECONDS: Final = 15.0
 DEFAULT_SILENCE_TIMEOUT_SECONDS: Final = 30.0
 DEFAULT_CLOSE_TIMEOUT_SECONDS: Final = 5.0
 DEFAULT_PING_TIMEOUT_SECONDS: Final = 20.0
+#: Heartbeats and ``silence_timeout`` find a dead path sooner; this is for those who asked for none.
+DEFAULT_KEEPALIVE_SECONDS: Final = 60.0
 DEFAULT_USER_AGENT: Final = f"coinapi_ws/{__version__}"
+
+_LARGEST_COUNT: Final = 2**31 - 1  # what a socket's option holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +38,21 @@ class Options:
     - ``request_heartbeats``: ask for a heartbeat after each second of silence; without them neither
       ``live_timeout`` nor ``silence_timeout`` is watched.
     - ``wire``: "hello" or "incremental". ``deliver_surplus``: deliver what a merged hello brings beyond the scope.
-    - ``open_timeout``: seconds for TCP, TLS and upgrade together, over all addresses; also the longest wait for the
-      server's limits to allow a connect or the first hello. ``live_timeout``: seconds from
+    - ``open_timeout``: seconds for TCP, proxy, TLS and upgrade together, over all addresses; also the longest wait for
+      the server's limits to allow a connect or the first hello. ``live_timeout``: seconds from
       the hello to the first data or heartbeat. ``silence_timeout``: seconds without any message.
       ``close_timeout``: seconds for the close handshake. None switches one off, but for ``close_timeout``.
     - ``ping_interval``, ``ping_timeout``: seconds; own Pings, off by default.
     - ``max_message_bytes``: a larger message ends the connection with code 1009.
     - ``compression``: offer permessage-deflate. ``allow_plaintext``: send the key over ``ws://`` to another machine.
     - ``user_agent``: the header of that name.
+    - ``proxy``: a :class:`Proxy`, None, or "environment": what ``https_proxy`` (for ``ws`` ``http_proxy``, in lower
+      case alone), ``all_proxy`` and ``no_proxy`` say; a host that is this machine then never goes through one.
+    - ``server_hostname``: the name that TLS asks for (SNI) and checks the certificate against, where it is not the
+      endpoint's host.
+    - ``keepalive``: the system ends a connection whose other end answers no TCP probe for about so many seconds;
+      None for the system's own habit, mostly never. ``receive_buffer_bytes``: SO_RCVBUF, None for the system's own.
+      ``nodelay``: TCP_NODELAY.
 
     Raises ``ConfigurationError`` with what to write instead.
     """
@@ -64,6 +76,11 @@ class Options:
     compression: bool = False
     allow_plaintext: bool = False
     user_agent: str = DEFAULT_USER_AGENT
+    proxy: Proxy | str | None = FROM_ENVIRONMENT
+    server_hostname: str | None = None
+    keepalive: float | None = DEFAULT_KEEPALIVE_SECONDS
+    receive_buffer_bytes: int | None = None
+    nodelay: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.endpoint, Endpoint):
@@ -76,20 +93,20 @@ class Options:
             raise ConfigurationError(f'wire={self.wire!r} is not possible; write "hello" or "incremental"')
         if self.jwt is not None and not callable(self.jwt):
             raise ConfigurationError("jwt is a callable that returns a fresh token; write jwt=lambda: token")
-        for name in ("open_timeout", "live_timeout", "silence_timeout", "ping_interval", "ping_timeout"):
+        for name in ("open_timeout", "live_timeout", "silence_timeout", "ping_interval", "ping_timeout", "keepalive"):
             if getattr(self, name) is not None:
                 self._check_seconds(name)
         self._check_seconds("close_timeout")
-        if isinstance(self.max_message_bytes, bool) or not isinstance(self.max_message_bytes, int):
-            raise ConfigurationError("max_message_bytes is an int")
-        if self.max_message_bytes < 1:
-            raise ConfigurationError("max_message_bytes is at least 1")
+        self._check_count("max_message_bytes")
+        if self.receive_buffer_bytes is not None:
+            self._check_count("receive_buffer_bytes")
         if not isinstance(self.user_agent, str):
             raise ConfigurationError("user_agent is a str")
         if not self.user_agent.isascii() or not self.user_agent.isprintable():
             raise ConfigurationError("user_agent is printable ASCII")
         if self.user_agent != self.user_agent.strip():
             raise ConfigurationError("user_agent has no space at its beginning or end")
+        self._check_way()
 
     def _check_key(self) -> None:
         if self.api_key is None:
@@ -103,11 +120,32 @@ class Options:
         if not isinstance(self.api_key, Secret):
             raise ConfigurationError("api_key is a Secret here; write Secret(key)")
         check_sendable(self.api_key, "the API key")
-        if not self.endpoint.tls and not self.endpoint.is_loopback and not self.allow_plaintext:
+        # "localhost" is another machine's where a proxy of another machine is asked for it.
+        is_near = self.endpoint.is_loopback and not (isinstance(self.proxy, Proxy) and not self.proxy.is_loopback)
+        if not self.endpoint.tls and not is_near and not self.allow_plaintext:
             raise ConfigurationError(
                 f"the API key would cross the network to {self.endpoint.host} unencrypted; "
                 "use wss://, or pass allow_plaintext=True"
             )
+
+    def _check_way(self) -> None:
+        if self.proxy is not None and self.proxy != FROM_ENVIRONMENT and not isinstance(self.proxy, Proxy):
+            raise ConfigurationError(f'proxy is a Proxy here, None or "{FROM_ENVIRONMENT}"; write proxy_from(url)')
+        if self.server_hostname is None:
+            return
+        if not self.endpoint.tls:
+            raise ConfigurationError("server_hostname is for wss:// endpoints")
+        if not isinstance(self.server_hostname, str):
+            raise ConfigurationError("server_hostname is a str")
+        if checked_host(self.server_hostname, in_brackets=":" in self.server_hostname) is None:
+            raise ConfigurationError("server_hostname is no valid host name or address")
+
+    def _check_count(self, name: str) -> None:
+        count = getattr(self, name)
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise ConfigurationError(f"{name} is an int")
+        if not 1 <= count <= _LARGEST_COUNT:
+            raise ConfigurationError(f"{name} is at least 1, and at most {_LARGEST_COUNT}")
 
     def _check_seconds(self, name: str) -> None:
         seconds = getattr(self, name)

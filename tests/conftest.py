@@ -28,9 +28,11 @@ hypothesis.settings.load_profile("coinapi_ws")
 
 @pytest.fixture(scope="session", autouse=True)
 def no_real_key() -> Iterator[None]:
-    """Keep a developer's own key out of every test."""
+    """Keep a developer's own key, and proxy, out of every test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("COINAPI_API_KEY", raising=False)
+        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+            patch.delenv(name)
         yield
 
 

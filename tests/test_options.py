@@ -12,9 +12,10 @@ from coinapi_ws.auth import Secret
 from coinapi_ws.endpoints import Endpoint, endpoint_from
 from coinapi_ws.exceptions import ConfigurationError
 from coinapi_ws.options import DEFAULT_USER_AGENT, Options
+from coinapi_ws.proxies import proxy_from
 
 LOCAL = endpoint_from("ws://localhost:8080/")
-SECONDS = ("open_timeout", "live_timeout", "silence_timeout", "ping_interval", "ping_timeout")
+SECONDS = ("open_timeout", "live_timeout", "silence_timeout", "ping_interval", "ping_timeout", "keepalive")
 
 
 def test_defaults() -> None:
@@ -39,6 +40,11 @@ def test_defaults() -> None:
         "compression": False,
         "allow_plaintext": False,
         "user_agent": DEFAULT_USER_AGENT,
+        "proxy": "environment",
+        "server_hostname": None,
+        "keepalive": 60.0,
+        "receive_buffer_bytes": None,
+        "nodelay": True,
     }
     assert DEFAULT_USER_AGENT.startswith("coinapi_ws/")
 
@@ -81,6 +87,12 @@ def test_a_close_handshake_always_has_a_deadline() -> None:
         ("max_message_bytes", 0, "at least 1"),
         ("max_message_bytes", True, "is an int"),
         ("max_message_bytes", 1.5, "is an int"),
+        ("receive_buffer_bytes", 0, "receive_buffer_bytes is at least 1, and at most 2147483647"),
+        ("receive_buffer_bytes", 2**31, "at most 2147483647"),
+        ("receive_buffer_bytes", False, "receive_buffer_bytes is an int"),
+        ("proxy", "direct", r'None or "environment"; write proxy_from\(url\)'),
+        ("proxy", 3128, r"write proxy_from\(url\)"),
+        ("server_hostname", "localhost", "for wss:// endpoints"),
         ("user_agent", None, "user_agent is a str"),
         ("user_agent", "é", "user_agent is printable ASCII"),
         ("user_agent", "a\r\nX-Other: 1", "user_agent is printable ASCII"),
@@ -102,6 +114,11 @@ def test_what_is_wrong_is_said(field: str, value: object, message: str) -> None:
         ("max_message_bytes", 1),
         ("user_agent", "my program 1.0"),
         ("auth", "hello"),
+        ("receive_buffer_bytes", 2**31 - 1),
+        ("keepalive", None),
+        ("nodelay", False),
+        ("proxy", None),
+        ("proxy", proxy_from("http://proxy.example:3128")),
     ],
 )
 def test_what_is_possible(field: str, value: object) -> None:
@@ -146,6 +163,26 @@ def test_a_key_does_not_cross_a_network_in_plain_text(
     else:
         with pytest.raises(ConfigurationError, match="use wss://, or pass allow_plaintext=True"):
             Options(**fields, api_key=Secret(canary_key))
+
+
+@pytest.mark.parametrize("name", ["other.example", "127.0.0.1", "::1"])
+def test_another_name_for_tls(name: str) -> None:
+    assert Options(endpoint=endpoint_from("wss://localhost/"), server_hostname=name).server_hostname == name
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a..b", "[::1]", 7])
+def test_what_is_no_name_for_tls(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"server_hostname is (no valid host name or address|a str)"):
+        Options(endpoint=endpoint_from("wss://localhost/"), server_hostname=name)
+
+
+def test_localhost_of_another_machine_is_no_loopback(canary_key: str) -> None:
+    """Through a proxy on another machine the key would cross the network to it."""
+    fields: dict[str, Any] = {"endpoint": LOCAL, "api_key": Secret(canary_key)}
+    with pytest.raises(ConfigurationError, match="allow_plaintext=True"):
+        Options(**fields, proxy=proxy_from("http://proxy.example:3128"))
+    for more in ({"proxy": proxy_from("http://127.0.0.1:3128")}, {"proxy": None}, {}):
+        assert Options(**fields, **more).api_key == Secret(canary_key)
 
 
 def test_jwt_is_a_callable(canary_key: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
 import subprocess
@@ -24,6 +26,7 @@ def test_there_is_a_program_for_each_way_to_use_it() -> None:
     assert [title for title, _ in PROGRAMS] == [
         "A stream to iterate",
         "A connection for your own loop",
+        "A connection without a loop",
         "No I/O at all",
         "A WebSocket and nothing else",
         "Your own tests, without an account",
@@ -39,6 +42,17 @@ def test_the_readme_lists_every_fault() -> None:
     table = TEXT.partition("### Faults")[2].partition("###")[0]
     named = set(re.findall(r"`(\w+)\(", table))
     assert named == {name for name in vars(Faults) if not name.startswith("_")}
+
+
+def test_the_options_of_the_readme_are_those_of_connect() -> None:
+    table = TEXT.partition("## Proxies, TLS and sockets")[2].partition("\n## ")[0]
+    named = set(re.findall(r"^\| `(\w+)=", table, re.MULTILINE))
+    assert named == {"proxy", "ssl", "server_hostname", "keepalive", "receive_buffer_bytes", "nodelay"}
+    parameters = inspect.signature(connect).parameters
+    assert named <= set(parameters)
+    for name, default in re.findall(r"^\| `(\w+)=([^`…]+)`", table, re.MULTILINE):
+        if name not in ("ssl", "server_hostname") and "://" not in default and (name, default) != ("proxy", "None"):
+            assert parameters[name].default == ast.literal_eval(default), name
 
 
 def test_the_scenario_of_the_readme_can_be_run(tmp_path: Path) -> None:

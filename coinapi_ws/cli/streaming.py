@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ..auth import API_KEY_VARIABLE, Secret, api_key_secret
 from ..drivers.blocking import Stream, connect
-from ..drivers.selector import default_ssl_context
+from ..drivers.opening import default_ssl_context
 from ..endpoints import Endpoint, endpoint_from
 from ..events import Cause, Gap, Undecodable
 from ..exceptions import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import selectors
 import ssl as ssl_module
 import threading
 import time
@@ -10,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final
 
 from ..auth import Secret, api_key_secret
 from ..endpoints import Endpoint, read_endpoint
@@ -19,6 +17,7 @@ from ..exceptions import ConfigurationError, UsageError
 from ..messages import Heartbeat, Message
 from ..options import (
     DEFAULT_CLOSE_TIMEOUT_SECONDS,
+    DEFAULT_KEEPALIVE_SECONDS,
     DEFAULT_LIVE_TIMEOUT_SECONDS,
     DEFAULT_MAX_MESSAGE_BYTES,
     DEFAULT_OPEN_TIMEOUT_SECONDS,
@@ -30,14 +29,10 @@ from ..options import (
 from ..protocol.pacing import Pacer
 from ..protocol.session import Item
 from ..protocol.states import SessionState
+from ..proxies import FROM_ENVIRONMENT, Proxy, read_proxy
 from ..subscription import WIRE_HELLO, Scope, Subscription
-from .selector import PROCESS_PACER, Resolve, SelectorConnection
-
-#: No wait is longer, so that Ctrl-C works where a wait cannot be interrupted (F17).
-_LONGEST_WAIT_SECONDS: Final = 0.2
-
-#: Poll is the cheapest for one descriptor and has no limit on its number (T8). Neither of the two needs to be closed.
-_Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+from .opening import Resolve
+from .selector import PROCESS_PACER, SelectorConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +63,6 @@ class Stream:
         self._items: deque[Message | Gap | Undecodable] = deque()
         self._is_closing = False
         self._undelivered = 0
-        self._selector = _Selector()
-        self._watched: tuple[int, int, int] | None = None
         self._is_connected = False
 
     def __enter__(self) -> Stream:
@@ -198,37 +191,8 @@ class Stream:
         return True
 
     def _turn(self, deadline: float | None) -> None:
-        """Wait for the connection to have work, but not beyond the deadline, and let it do it."""
-        connection = self._connection
-        timeout = connection.next_timeout()
-        ends = [end for end in (deadline, timeout) if end is not None]
-        wait = min([_LONGEST_WAIT_SECONDS, *(end - time.monotonic() for end in ends)])
-        ready = self._select(max(0.0, wait))
-        try:
-            if ready & selectors.EVENT_READ:
-                self._take(connection.handle_read())
-            if ready & selectors.EVENT_WRITE:
-                self._take(connection.handle_write())
-            if timeout is not None and time.monotonic() >= timeout:
-                self._take(connection.handle_timeout())
-        except BaseException:
-            self._connection.abandon()  # Ctrl-C may have left its work half done (F18)
-            raise
-
-    def _select(self, wait: float) -> int:
-        connection = self._connection
-        wants = selectors.EVENT_READ * connection.want_read() | selectors.EVENT_WRITE * connection.want_write()
-        if not wants:
-            time.sleep(wait)
-            return 0
-        watched = (connection.fileno(), connection.fd_generation, wants)
-        if watched != self._watched:
-            # A new one, since Ctrl-C may have left the old one half changed (F18).
-            self._watched, self._selector = None, _Selector()
-            self._selector.register(watched[0], wants)
-            self._watched = watched
-        ready = self._selector.select(wait)
-        return ready[0][1] if ready else 0
+        """Let the connection do what is ready or due before the deadline."""
+        self._take(self._connection.step(None if deadline is None else deadline - time.monotonic()))
 
     def _take(self, items: list[Item]) -> None:
         for item in items:
@@ -268,24 +232,32 @@ def connect(
     compression: bool = False,
     allow_plaintext: bool = False,
     user_agent: str = DEFAULT_USER_AGENT,
+    proxy: str | Proxy | None = FROM_ENVIRONMENT,
+    server_hostname: str | None = None,
+    keepalive: float | None = DEFAULT_KEEPALIVE_SECONDS,
+    receive_buffer_bytes: int | None = None,
+    nodelay: bool = True,
 ) -> Stream:
     """Connect, send the hello, and return a :class:`Stream` to iterate; blocks until then.
 
     ``api_key`` None takes the key from the environment variable COINAPI_API_KEY. ``endpoint`` is "geo", "ncsa", "emea",
     "apac", "exrates", "ds:<exchange>" or a ``ws://`` or ``wss://`` URL. ``heartbeats=False`` hides heartbeats from the
     iteration; ``request_heartbeats=False`` does not ask the server for any. ``ssl`` replaces the default context, which
-    verifies with certifi's roots. ``resolve`` takes host and port and returns addresses. The rest is explained at
-    :class:`Options`.
+    verifies with certifi's roots. ``resolve`` takes host and port and returns addresses. ``proxy`` is a URL
+    ``http://[user:password@]host:port``, ``socks5h://…`` or ``socks5://…``, None for none, or by default what the
+    environment says; :class:`Options` explains it, and the rest.
 
     The server proves nothing until data comes: a refused key or scope is raised by the first iteration.
     Raises ``ConfigurationError`` before any connection; ``ConnectError`` and its kinds, ``AuthenticationError``,
     ``PermissionDenied``, ``RateLimited`` or ``HandshakeRejected`` where no connection came about.
     """
     # A traceback may be printed with its locals (F24): no plain key stays in one.
-    secret, place = api_key_secret(api_key), read_endpoint(endpoint)
-    del api_key, endpoint
+    secret, place, way = api_key_secret(api_key), read_endpoint(endpoint), read_proxy(proxy)
+    del api_key, endpoint, proxy
     if isinstance(place, ConfigurationError):
         raise place
+    if isinstance(way, ConfigurationError):
+        raise way
     options = Options(
         endpoint=place,
         api_key=secret,
@@ -306,6 +278,11 @@ def connect(
         compression=compression,
         allow_plaintext=allow_plaintext,
         user_agent=user_agent,
+        proxy=way,
+        server_hostname=server_hostname,
+        keepalive=keepalive,
+        receive_buffer_bytes=receive_buffer_bytes,
+        nodelay=nodelay,
     )
     connection = SelectorConnection(options, Scope(*subscriptions), ssl_context=ssl, resolve=resolve, pacer=pacer)
     stream = Stream(connection, heartbeats=heartbeats)

@@ -1,23 +1,24 @@
-"""A connection for any loop that can watch a descriptor and run a timer. Nothing blocks but name resolution."""
+"""A connection for any loop that can watch a descriptor and run a timer.
+
+Nothing blocks but name resolution, and a SOCKS proxy.
+"""
 
 from __future__ import annotations
 
-import socket
+import os
+import selectors
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable
 from enum import Enum
-from functools import lru_cache
-from typing import Final, TypeAlias
-
-import certifi
+from typing import Final
 
 from ..auth import Secret, check_sendable
 from ..events import Cause, Disconnected
 from ..exceptions import (
     CoinAPIError,
-    ConfigurationError,
     ConnectError,
     ConnectionClosed,
     RateLimited,
@@ -29,9 +30,10 @@ from ..protocol.session import Item, Session, SessionStats
 from ..protocol.states import SessionState
 from ..protocol.websocket import ABNORMAL_CLOSURE, NORMAL_CLOSURE
 from ..subscription import Scope
-from .transport import Address, ConnectFailed, Transport
-
-Resolve: TypeAlias = "Callable[[str, int], Sequence[Address]]"
+from .failures import ConnectFailed
+from .opening import Dial, Opening, Resolve
+from .transport import Transport
+from .waiting import LONGEST_WAIT_SECONDS, Waiting
 
 #: While more than this waits to be sent, nothing is read, so that a peer that never reads cannot fill memory.
 HIGH_WATER_BYTES: Final = 64 * 1024
@@ -88,10 +90,19 @@ class SelectorConnection:
     may change while connecting, which :attr:`fd_generation` tells; it is stable within a call. All decrypted bytes are
     handled in the call that read them, so none wait where no selector sees them.
 
+    Without a loop, call :meth:`start`, and :meth:`step` until :attr:`disconnected` is not None.
+
     ``Disconnected`` is the last item, exactly once; then the object is dead and its descriptor closed. Everything
-    belongs to the thread that made it: calls from another raise ``UsageError``. Nothing blocks, except name
-    resolution in :meth:`start`; pass ``resolve`` to do that elsewhere. ``ssl_context`` is for ``wss`` endpoints; the
-    default verifies with certifi's roots and needs TLS 1.2 at least.
+    belongs to the thread that made it: calls from another raise ``UsageError``. In the child of a fork, what
+    was started is dead too, with nothing sent (T7).
+
+    Nothing blocks, except in :meth:`start`, or once the server's limits allow to connect, name resolution (of the
+    proxy's name, where there is one), which ``resolve`` can do elsewhere, and a SOCKS proxy. ``dial`` takes the place
+    of all that: host, port and seconds in, a connected socket out. ``ssl_context`` is for ``wss`` endpoints; the
+    default verifies with certifi's roots and needs TLS 1.2 at least. The context brings a client's certificate.
+
+    Raises ``ConfigurationError`` for a wrong context, and for a proxy of the environment that is none, or one of SOCKS
+    without the extra ``coinapi-ws[socks]``.
     """
 
     def __init__(
@@ -101,15 +112,13 @@ class SelectorConnection:
         *,
         ssl_context: ssl.SSLContext | None = None,
         resolve: Resolve | None = None,
+        dial: Dial | None = None,
         pacer: Pacer = PROCESS_PACER,
         clock: Callable[[], float] = time.monotonic,
         wall_clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        if ssl_context is not None:
-            _check_context(ssl_context)
         self._options = options
-        self._ssl_context = ssl_context
-        self._resolve = resolve or resolve_host
+        self._opening = Opening(options, ssl_context=ssl_context, resolve=resolve, dial=dial)
         self._pacer = pacer
         self._clock = clock
         self._wall_clock_ns = wall_clock_ns
@@ -121,6 +130,8 @@ class SelectorConnection:
         self._deadline: float | None = None  # of opening, then of lingering
         self._paced_until: float | None = None
         self._ending: Disconnected | None = None
+        self._waiting = Waiting()
+        _CONNECTIONS.add(self)
 
     @property
     def state(self) -> SessionState:
@@ -218,6 +229,37 @@ class SelectorConnection:
             return self._finish()
         return []
 
+    def step(self, timeout: float | None = None) -> list[Item]:
+        """Wait until something is ready or due, at most ``timeout`` seconds, handle it, and return what came of it.
+
+        The simplest embedding: no descriptor to watch, no timer to run. It may return nothing before the time has
+        passed; after the end it returns nothing at once. Any exception from within the handling, such as a
+        ``KeyboardInterrupt``, ends the connection as :meth:`abandon` does; one while waiting leaves it intact.
+        """
+        self._check_thread()
+        if self._phase is _Phase.IDLE:
+            raise UsageError("step() comes after start()")
+        if self._phase is _Phase.DONE:
+            return []
+        due = self.next_timeout()
+        waits = [LONGEST_WAIT_SECONDS] if timeout is None else [LONGEST_WAIT_SECONDS, timeout]
+        if due is not None:
+            waits.append(due - self._clock())
+        wants = selectors.EVENT_READ * self.want_read() | selectors.EVENT_WRITE * self.want_write()
+        ready = self._waiting.wait(self.fileno(), self.fd_generation, wants, max(0.0, min(waits)))
+        items: list[Item] = []
+        try:
+            if ready & selectors.EVENT_READ:
+                items += self.handle_read()
+            if ready & selectors.EVENT_WRITE:
+                items += self.handle_write()
+            if due is not None and self._clock() >= due:
+                items += self.handle_timeout()
+        except BaseException:
+            self.abandon()  # its work may be half done (F18)
+            raise
+        return items
+
     def set_scope(self, scope: Scope) -> list[Item]:
         """Ask for another scope. Raises ``UsageError`` or ``ConfigurationError`` where that cannot be."""
         self._check_thread()
@@ -241,15 +283,19 @@ class SelectorConnection:
         asks nothing of the session but its counts.
         """
         self._check_thread()
+        self._drop("given up by us without a Close frame")
+
+    def _drop(self, detail: str, error_type: type[CoinAPIError] | None = None) -> None:
         if self._ending is None:
             state, stats = self._session.state, self._session.stats()
             self._ending = Disconnected(
                 cause=Cause.LOCAL,
                 initiator="client",
                 stage={SessionState.CONNECTING: "connect", SessionState.OPEN: "hello"}.get(state, "live"),
-                detail="given up by us without a Close frame",
+                detail=detail,
                 bytes_received=stats.bytes,
                 messages_received=stats.messages,
+                error_type=error_type,
             )
         self._finish()
 
@@ -269,12 +315,9 @@ class SelectorConnection:
         if self._options.open_timeout is not None:
             self._deadline = now + self._options.open_timeout
         try:
-            addresses = self._resolve(endpoint.host, endpoint.port)
-            context = (self._ssl_context or default_ssl_context()) if endpoint.tls else None
-            self._transport = Transport(endpoint.host, addresses, ssl_context=context, deadline=self._deadline)
-        except OSError as error:
-            detail = f"the name {endpoint.host} was not resolved: {error.strerror or type(error).__name__}"
-            return self._fail(now, ConnectError, detail)
+            self._transport = self._opening.begin(self._deadline)
+        except ConnectFailed as failure:
+            return self._fail(now, failure.error_type, failure.detail)
         except BaseException:
             self.abandon()  # the error is the caller's to see
             raise
@@ -373,22 +416,17 @@ class SelectorConnection:
         return [self._ending]
 
 
-def _check_context(context: object) -> None:
-    if not isinstance(context, ssl.SSLContext):
-        raise ConfigurationError(f"ssl is an ssl.SSLContext, not {type(context).__name__}")
-    if context.protocol is ssl.PROTOCOL_TLS_SERVER:
-        raise ConfigurationError("ssl is a context for servers; write ssl.create_default_context()")
+#: All that a forked child has to leave alone.
+_CONNECTIONS: Final[weakref.WeakSet[SelectorConnection]] = weakref.WeakSet()
 
 
-def resolve_host(host: str, port: int) -> list[Address]:
-    """Return the addresses of a host, asked anew on each connect since GeoDNS may answer another server. Blocks."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [Address(int(family), sockaddr) for family, _, _, _, sockaddr in found]
+def _drop_all_after_fork() -> None:
+    """Close the child's descriptors alone: a shutdown, or a byte, would break the parent's connection (T7)."""
+    for connection in list(_CONNECTIONS):
+        if connection._phase is _Phase.IDLE:
+            continue  # has nothing yet, and may be started by either
+        connection._drop("the process was forked, and the connection stays with the parent", ConnectionClosed)
 
 
-@lru_cache(maxsize=1)
-def default_ssl_context() -> ssl.SSLContext:
-    """Return a context that verifies with certifi's roots; TLS 1.2 at least."""
-    context = ssl.create_default_context(cafile=certifi.where())
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_drop_all_after_fork)

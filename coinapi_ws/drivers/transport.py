@@ -1,4 +1,4 @@
-"""A connection as resumable, non-blocking steps: each address in turn, TCP, then TLS where asked.
+"""A connection as resumable, non-blocking steps: each address in turn, TCP, then a proxy's tunnel and TLS where asked.
 
 Not thread-safe; never blocks. ``now`` is in seconds on the caller's monotonic clock.
 """
@@ -10,10 +10,15 @@ import os
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from ..exceptions import CertificateError, CoinAPIError, ConnectError, ConnectTimeout
+from ..endpoints import host_and_port
+from ..exceptions import CertificateError, ConnectError, ConnectTimeout, ProxyError
+from .failures import ConnectFailed
+from .socket_options import SocketOptions
 from .tls import Tls, reason_of
+from .tunnel import Tunnel
 
 READ_BYTES: Final = 64 * 1024
 _IN_PROGRESS: Final = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, errno.EINTR})
@@ -27,24 +32,17 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         host, port = self.sockaddr[:2]
-        return f"[{host}]:{port}" if self.family == socket.AF_INET6 else f"{host}:{port}"
-
-
-class ConnectFailed(Exception):
-    """No connection came about: the error type to raise, and its text. It stays inside the drivers."""
-
-    def __init__(self, error_type: type[CoinAPIError], detail: str) -> None:
-        super().__init__(detail)
-        self.error_type = error_type
-        self.detail = detail
+        return host_and_port(host, port)
 
 
 class Transport:
     """Bytes to and from one host, over the first address that accepts.
 
-    ``deadline`` bounds connecting and the TLS handshake over all addresses together; each address gets an even
-    share of what is left to accept (F19). Call :meth:`step` when the descriptor is ready or ``next_timeout`` has
-    passed, until it returns True; then :meth:`receive`, :meth:`send` and :meth:`flush`.
+    ``deadline`` bounds connecting, the proxy's answer and the TLS handshake over all addresses together; each address
+    gets an even share of what is left to accept (F19). With ``tunnel`` the addresses are the proxy's; ``connected`` is
+    a socket that needs none. The certificate is checked against ``server_hostname``, or else the host.
+    Call :meth:`step` when the descriptor is ready or ``next_timeout`` has passed, until it returns True; then
+    :meth:`receive`, :meth:`send` and :meth:`flush`.
     """
 
     def __init__(
@@ -53,16 +51,24 @@ class Transport:
         addresses: Sequence[Address],
         *,
         ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
         deadline: float | None = None,
+        tunnel: Tunnel | None = None,
+        connected: socket.socket | None = None,
+        socket_options: SocketOptions = SocketOptions(),  # noqa: B008 - a value
     ) -> None:
         self._host = host
+        self._peer = host if tunnel is None else f"the proxy {tunnel.proxy}"
         self._addresses = [Address(*address) for address in addresses]
         self._ssl_context = ssl_context
+        self._server_hostname = server_hostname or host
         self._deadline = deadline
+        self._tunnel = tunnel
+        self._socket_options = socket_options
         self._share_ends: float | None = None
         self._address: Address | None = None
-        self._socket: socket.socket | None = None
-        self._tcp_is_up = False
+        self._socket = connected
+        self._tcp_is_up = connected is not None
         self._tls: Tls | None = None
         self._failures: list[str] = []
         self._output = bytearray()
@@ -72,7 +78,11 @@ class Transport:
         self.eof = False
         self.broken: str | None = None
         #: Counts sockets: a caller that watches the descriptor registers anew when it changes.
-        self.generation = 0
+        self.generation = 0 if connected is None else 1
+        if connected is not None:
+            connected.setblocking(False)
+            with suppress(OSError):
+                socket_options.apply(connected)  # as far as it is TCP
 
     def fileno(self) -> int:
         """Return the descriptor to watch, or -1."""
@@ -104,17 +114,18 @@ class Transport:
     def step(self, now: float) -> bool:
         """Go on connecting; return whether the connection is up. Raises ``ConnectFailed`` where none comes about."""
         if self._deadline is not None and now >= self._deadline:
-            tried = f" ({'; '.join(self._failures)})" if self._failures else ""
-            raise ConnectFailed(ConnectTimeout, f"no connection to {self._host} in time{tried}")
-        if self._tcp_is_up:
-            return self._shake_hands()
-        if self._socket is not None and self._share_ends is not None and now >= self._share_ends:
-            self._give_up("no answer in time")
-        if not self._reach(now):
+            raise ConnectFailed(ConnectTimeout, self._lateness())
+        if not self._tcp_is_up:
+            if self._socket is not None and self._share_ends is not None and now >= self._share_ends:
+                self._give_up("no answer in time")
+            if not self._reach(now):
+                return False
+        if self._tunnel is not None and not self._tunnel.established and not self._dig(self._tunnel):
             return False
         if self._ssl_context is not None:
-            self._tls = Tls(self._ssl_context, self._host)
-            return self._shake_hands()
+            if self._tls is None:
+                self._tls = Tls(self._ssl_context, self._server_hostname)
+            return self._shake_hands(self._tls)
         self.established = True
         return True
 
@@ -182,7 +193,7 @@ class Transport:
             self._socket.close()
             self._socket = None
         self._tcp_is_up = False
-        self._output.clear()
+        self._output = bytearray()  # the old one cannot be emptied where a fork came in the middle of a flush
         self.eof = True
 
     def _reach(self, now: float) -> bool:
@@ -191,12 +202,15 @@ class Transport:
             if self._socket is None:
                 self._begin(now)
             elif not self._is_refused(self._socket):
+                if self._tcp_is_up and self._tunnel is not None:
+                    self._output += self._tunnel.request()
                 return self._tcp_is_up
 
     def _begin(self, now: float) -> None:
         if not self._addresses:
             tried = "; ".join(self._failures) or "the name has no address"
-            raise ConnectFailed(ConnectError, f"no connection to {self._host}: {tried}")
+            error_type = ConnectError if self._tunnel is None else ProxyError
+            raise ConnectFailed(error_type, f"no connection to {self._peer}: {tried}")
         if self._deadline is not None:
             self._share_ends = now + (self._deadline - now) / len(self._addresses)
         self._address = self._addresses.pop(0)
@@ -204,7 +218,7 @@ class Transport:
         try:
             self._socket = socket.socket(self._address.family, socket.SOCK_STREAM)
             self._socket.setblocking(False)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket_options.apply(self._socket)
             code = self._socket.connect_ex(self._address.sockaddr)
         except OSError as error:
             self._give_up(_os_reason(error))
@@ -232,14 +246,27 @@ class Transport:
             self._socket.close()
             self._socket = None
 
-    def _shake_hands(self) -> bool:
-        assert self._tls is not None
+    def _lateness(self) -> str:
+        if self._tcp_is_up and self._tunnel is not None and not self._tunnel.established:
+            return f"{self._peer} did not answer in time"
+        peer = self._host if self._tcp_is_up else self._peer
+        tried = f" ({'; '.join(self._failures)})" if self._failures else ""
+        return f"no connection to {peer} in time{tried}"
+
+    def _dig(self, tunnel: Tunnel) -> bool:
+        self.flush()
+        tunnel.receive_data(self._read_socket())
+        if self.eof:
+            tunnel.receive_eof(self.broken)
+        return tunnel.established
+
+    def _shake_hands(self, tls: Tls) -> bool:
         try:
-            self._tls.receive_data(self._read_socket())
+            tls.receive_data(self._read_socket())
             if self.eof:
                 reason = self.broken or "the server closed the connection"
                 raise ConnectFailed(ConnectError, f"the TLS handshake with {self._host} failed: {reason}")
-            self.established = self._tls.handshake()
+            self.established = tls.handshake()
         except ssl.SSLCertVerificationError as error:
             raise ConnectFailed(
                 CertificateError, f"the certificate of {self._host} is not valid: {error.verify_message}"
@@ -249,7 +276,7 @@ class Transport:
                 ConnectError, f"the TLS handshake with {self._host} failed: {reason_of(error)}"
             ) from None
         finally:
-            self._output += self._tls.data_to_send()  # an alert, where it failed
+            self._output += tls.data_to_send()  # an alert, where it failed
             self.flush()
         return self.established
 

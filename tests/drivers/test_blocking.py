@@ -23,7 +23,6 @@ from coinapi_ws import (
     Scope,
     SequenceGap,
     SessionState,
-    Stream,
     Subscription,
     Trade,
     Undecodable,
@@ -31,6 +30,7 @@ from coinapi_ws import (
     connect,
 )
 from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.waiting import Waiting
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 TRADE = '{"sequence":%d,"symbol_id":"COINBASE_SPOT_BTC_USD","price":1.5,"type":"trade"}'
@@ -387,7 +387,7 @@ def test_an_interrupt_while_waiting_leaves_the_stream_intact_f18(
         connect(canary_key, TRADES, endpoint=simulator.url, heartbeats=False) as stream,
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(Stream, "_select", interrupted)
+            patch.setattr(Waiting, "wait", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 next(stream)
         simulator.settle()
@@ -407,7 +407,7 @@ def test_an_interrupt_while_closing_does_not_make_the_next_close_hang_f18(
 
     with serving(drop) as url:
         stream = connect(canary_key, TRADES, endpoint=url)
-        monkeypatch.setattr(Stream, "_select", interrupted)
+        monkeypatch.setattr(Waiting, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             stream.close()
         stream.close()

@@ -31,7 +31,8 @@ from coinapi_ws import (
     Trade,
     UsageError,
 )
-from coinapi_ws.drivers.selector import SharedPacer, resolve_host
+from coinapi_ws.drivers.opening import resolve_host
+from coinapi_ws.drivers.selector import SharedPacer
 from coinapi_ws.drivers.transport import Address
 from coinapi_ws.protocol.pacing import HELLO, UPGRADE
 from coinapi_ws.simulator import Simulator, VirtualClock

@@ -12,7 +12,8 @@ import pytest
 from peers import PATIENCE_SECONDS, Listener, accept, address_of, listening, reset
 
 from coinapi_ws import ConnectError, ConnectTimeout
-from coinapi_ws.drivers.transport import Address, ConnectFailed, Transport
+from coinapi_ws.drivers.failures import ConnectFailed
+from coinapi_ws.drivers.transport import Address, Transport
 
 NOW = 100.0
 

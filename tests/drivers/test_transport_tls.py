@@ -18,8 +18,9 @@ import trustme
 from peers import PATIENCE_SECONDS, accept, listening, reset
 
 from coinapi_ws import CertificateError, ConnectError, ConnectTimeout
-from coinapi_ws.drivers.selector import default_ssl_context
-from coinapi_ws.drivers.transport import Address, ConnectFailed, Transport
+from coinapi_ws.drivers.failures import ConnectFailed
+from coinapi_ws.drivers.opening import default_ssl_context
+from coinapi_ws.drivers.transport import Address, Transport
 
 NOW = 100.0
 

@@ -1,0 +1,38 @@
+"""Waiting for one connection's descriptor, for those who have no loop of their own."""
+
+from __future__ import annotations
+
+import selectors
+import time
+from typing import Final
+
+#: No wait is longer, so that Ctrl-C works where a wait cannot be interrupted (F17).
+LONGEST_WAIT_SECONDS: Final = 0.2
+
+#: Poll is the cheapest for one descriptor and has no limit on its number (T8). Neither of the two needs to be closed.
+_Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+class Waiting:
+    """A selector for a descriptor that may change from wait to wait."""
+
+    def __init__(self) -> None:
+        self._selector = _Selector()
+        self._watched: tuple[int, int, int] | None = None
+
+    def wait(self, descriptor: int, generation: int, wants: int, seconds: float) -> int:
+        """Wait until the descriptor is ready for one of ``wants``; return for which, 0 after ``seconds``.
+
+        ``generation`` tells two sockets with the same descriptor apart.
+        """
+        if not wants:
+            time.sleep(seconds)
+            return 0
+        watched = (descriptor, generation, wants)
+        if watched != self._watched:
+            # A new one, since Ctrl-C may have left the old one half changed (F18).
+            self._watched, self._selector = None, _Selector()
+            self._selector.register(descriptor, wants)
+            self._watched = watched
+        ready = self._selector.select(seconds)
+        return ready[0][1] if ready else 0
