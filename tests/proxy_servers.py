@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -20,7 +21,7 @@ _SOCKS_GRANTED: Final = 0
 _SOCKS_HOST_UNREACHABLE: Final = 4
 
 
-class ProxyServer:
+class ProxyServer(ABC):
     """A proxy on a free port of this machine. Subclasses talk; what they grant, this one carries both ways.
 
     ``routes`` say where a host and port are; others are not reached. ``asked`` has all that was asked for.
@@ -52,9 +53,9 @@ class ProxyServer:
         for each in (self._listener, *self._sockets):
             each.close()
 
+    @abstractmethod
     def talk(self, client: socket.socket) -> socket.socket | None:
         """Take the client's request; return the socket to its target, or None."""
-        raise NotImplementedError
 
     def reach(self, target: Route) -> socket.socket | None:
         self.asked.append(target)
