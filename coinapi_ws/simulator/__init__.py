@@ -59,8 +59,8 @@ What is our own reading, since the vendor leaves it open or we could not see it:
 - An update limit leaves frames out, and the sequence counts those that are sent.
 - L3 entries of MATCH and SUBTRACT say how much was taken off, UPDATE the new size, DELETE the size that is
   gone.
-- It is the Market Data product alone: a hello without data types, as the Exchange Rates product takes it, is
-  refused, and an exchange filter, which WS DS does not take, is not.
+- It is the Market Data product, or WS DS: a hello without data types, as the Exchange Rates product takes it, is
+  refused.
 - Only ``COINBASE`` has ``book_l3``. ``connectivity_status`` is accepted and sends nothing. Periods are 1SEC,
   5SEC, 1MIN, 5MIN, 15MIN, 1HRS, 1DAY. Metadata is sent again every five minutes.
 - The market begins with the first scope that any client sets. Candles are summed by ``time_exchange``.
