@@ -55,8 +55,8 @@ class Simulator:
 
     Use it as a context manager, or call `start` and `close`. It runs on a daemon thread of its own; all
     public methods and properties may be used from every other thread. A failure of that thread is raised by
-    `close`, `settle` and `VirtualClock.advance`. Raises TypeError and ValueError; of these `ScenarioError` is about a time line,
-    and ``ConfigurationError`` a missing extra.
+    `close`, `settle` and `VirtualClock.advance`. Raises TypeError and ValueError; of these
+    `ScenarioError` is about a time line, and ``ConfigurationError`` about a missing extra.
     """
 
     @checked
