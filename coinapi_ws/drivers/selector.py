@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Final
 
@@ -26,7 +26,7 @@ from ..exceptions import (
 )
 from ..options import Options
 from ..protocol.pacing import UPGRADE, Pacer
-from ..protocol.session import Item, Session, SessionStats
+from ..protocol.session import Frame, Item, Session, SessionStats
 from ..protocol.states import SessionState
 from ..protocol.websocket import ABNORMAL_CLOSURE, NORMAL_CLOSURE
 from ..subscription import Scope
@@ -61,6 +61,10 @@ class SharedPacer(Pacer):
     def take(self, host: str, kind: str, now: float, *, is_vendor: bool) -> float:
         with self._lock:
             return super().take(host, kind, now, is_vendor=is_vendor)
+
+    def block(self, host: str, kind: str, until: float) -> None:
+        with self._lock:
+            super().block(host, kind, until)
 
     def observe(self, host: str, headers: Iterable[tuple[str, str]], now: float) -> None:
         with self._lock:
@@ -100,6 +104,7 @@ class SelectorConnection:
     proxy's name, where there is one), which ``resolve`` can do elsewhere, and a SOCKS proxy. ``dial`` takes the place
     of all that: host, port and seconds in, a connected socket out. ``ssl_context`` is for ``wss`` endpoints; the
     default verifies with certifi's roots and needs TLS 1.2 at least. The context brings a client's certificate.
+    With ``decode=False`` text frames come as :class:`Frame`; give all items to :meth:`decode`, in order.
 
     Raises ``ConfigurationError`` for a wrong context, and for a proxy of the environment that is none, or one of SOCKS
     without the extra ``coinapi-ws[socks]``.
@@ -114,6 +119,7 @@ class SelectorConnection:
         resolve: Resolve | None = None,
         dial: Dial | None = None,
         pacer: Pacer = PROCESS_PACER,
+        decode: bool = True,
         clock: Callable[[], float] = time.monotonic,
         wall_clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -125,6 +131,8 @@ class SelectorConnection:
         self._thread = threading.get_ident()
         self._phase = _Phase.IDLE
         self._session = Session(options, scope, pacer=pacer)
+        self._decodes = decode
+        self._is_paused = False
         self._transport: Transport | None = None
         self._jwt: Secret | None = None
         self._deadline: float | None = None  # of opening, then of lingering
@@ -165,7 +173,9 @@ class SelectorConnection:
         """Return whether to call :meth:`handle_read` when the descriptor is readable."""
         if self._transport is None or not self._transport.want_read:
             return False
-        return self._phase is not _Phase.UP or self._transport.unsent_bytes < HIGH_WATER_BYTES
+        if self._phase is not _Phase.UP:
+            return True
+        return not self._is_paused and self._transport.unsent_bytes < HIGH_WATER_BYTES
 
     def want_write(self) -> bool:
         """Return whether to call :meth:`handle_write` when the descriptor is writable."""
@@ -267,11 +277,31 @@ class SelectorConnection:
         self._session.set_scope(scope, now)
         return self._turn(now) if self._phase is _Phase.UP else []
 
+    def decode(self, items: Sequence[Item | Frame]) -> list[Item]:
+        """Decode what came of a connection with ``decode=False``: messages, and gaps before those that show them."""
+        return self._session.decode(items)  # type: ignore[arg-type]
+
+    def pause_reading(self) -> None:
+        """Read nothing more until :meth:`resume_reading` or :meth:`close`; what comes waits at the server. Idempotent.
+
+        The timeouts that count what the server does stand still. Its Pings go unanswered, so it gives up after a while.
+        """
+        self._check_thread()
+        self._is_paused = True
+        self._session.pause(self._clock())
+
+    def resume_reading(self) -> None:
+        """Go on reading. Idempotent."""
+        self._check_thread()
+        self._is_paused = False
+        self._session.resume(self._clock())
+
     def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> list[Item]:
         """Begin to close; goes on by the handlers until ``Disconnected``. Idempotent."""
         self._check_thread()
         if self._phase in (_Phase.LINGERING, _Phase.DONE):
             return []
+        self._is_paused = False  # the answer is still to be read
         now = self._clock()
         self._session.close(now, code, reason)
         return self._turn(now)
@@ -364,7 +394,8 @@ class SelectorConnection:
             self._send(transport)
             if transport.eof:
                 self._take_eof(transport, now)
-        items = self._session.events()
+        # Frames are in no public signature: whoever asks for them knows.
+        items: list[Item] = self._session.events() if self._decodes else self._session.frames()  # type: ignore[assignment]
         if self._session.state is not SessionState.CLOSED:
             return items
         ending = items.pop()

@@ -68,6 +68,11 @@ class Pacer:
             self.record(host, kind, now, is_vendor=is_vendor)
         return allowed
 
+    def block(self, host: str, kind: str, until: float) -> None:
+        """Allow none before that time, whatever the budget says."""
+        budget = self._budget(host, kind, is_vendor=False)
+        budget.blocked_until = max(budget.blocked_until, until)
+
     def observe(self, host: str, headers: Iterable[tuple[str, str]], now: float) -> None:
         """Learn from the limit headers of a response; names in lower case, nonsense is ignored."""
         values = dict(headers)

@@ -26,7 +26,8 @@ from ..messages import ErrorMessage, Message, ReconnectNotice
 from ..options import Options
 from ..subscription import Scope, ScopeFrame, frames_between
 from . import endings
-from .pacing import HELLO, LIMIT_HEADER_PREFIXES, Pacer
+from .deadlines import Deadlines
+from .pacing import HELLO, LIMIT_HEADER_PREFIXES, UPGRADE, Pacer
 from .reconnect import Verdict, classify_error
 from .sequences import Sequences
 from .states import TRANSITIONS, SessionState, Step
@@ -52,11 +53,16 @@ _MAX_LIMIT_HEADER_LENGTH: Final = 64
 
 
 class Frame(NamedTuple):
-    """Market data that is not decoded yet; ``type`` is the type that its end shows."""
+    """A text frame: ``type`` as its end shows it; ``decoded`` where the session had to read the whole of it.
+
+    That is so for ``error`` (whose ``payload`` has the key redacted), ``reconnect``, heartbeats, and frames that do not
+    end in their type.
+    """
 
     payload: str
     received_ns: int
     type: str
+    decoded: Message | Undecodable | None = None
 
 
 Item: TypeAlias = "Message | Event"
@@ -96,8 +102,8 @@ class Session:
         )
         self._decoder = Decoder(options.numbers, keep_raw=options.keep_raw)
         self._sequences = Sequences()
-        self._items: list[Message | Event | Frame] = []
-        self._deadlines: dict[str, float] = {}
+        self._items: list[Event | Frame] = []
+        self._deadlines = Deadlines()
         self._pings: dict[bytes, float] = {}
         self._ping_count = 0
         self._connected: Connected | None = None
@@ -134,7 +140,7 @@ class Session:
         self._stage = "upgrade"
         self._set_deadline("upgrade", now, self._options.open_timeout)
         if deadline is not None:
-            self._deadlines["upgrade"] = deadline
+            self._deadlines.set("upgrade", deadline)
 
     def receive_data(self, data: bytes, now: float, received_ns: int) -> None:
         """Take bytes from the server, cut in any way. A Ping is answered by the next ``data_to_send``."""
@@ -170,10 +176,10 @@ class Session:
             ending = endings.lost(detail, error_type, notified=self._notified, retry_after=retry_after)
             self._end(now, ending)
 
-    def frames(self) -> list[Message | Event | Frame]:
-        """Return what came since the last call: events and session messages, and market data not yet decoded.
+    def frames(self) -> list[Event | Frame]:
+        """Return what came since the last call: events, and text frames that are mostly not decoded yet.
 
-        Give each ``Frame`` to :meth:`decode`, in order, on whichever thread.
+        Give all of it to :meth:`decode`, in order.
         """
         items, self._items = self._items, []
         return items
@@ -182,19 +188,22 @@ class Session:
         """Return what came since the last call: messages and events, decoded and checked for gaps."""
         return self.decode(self.frames())
 
-    def decode(self, items: Sequence[Message | Event | Frame]) -> list[Item]:
+    def decode(self, items: Sequence[Event | Frame]) -> list[Item]:
         """Decode frames, put gaps before the messages that show them, drop and count the surplus."""
         decoded: list[Item] = []
         for item in items:
+            read: Item
             if isinstance(item, Frame):
-                item = self._decoder.decode(item.payload, item.received_ns)
-            if isinstance(item, Message):
-                gap = self._sequences.observe(item)
-                if self._surplus is not None and self._surplus.drops(item):
+                read = item.decoded or self._decoder.decode(item.payload, item.received_ns)
+            else:
+                read = item
+            if isinstance(read, Message):
+                gap = self._sequences.observe(read)
+                if self._surplus is not None and self._surplus.drops(read):
                     continue
                 if gap is not None:
                     decoded.append(gap)
-            decoded.append(item)
+            decoded.append(read)
         return decoded
 
     def data_to_send(self) -> bytes:
@@ -229,26 +238,37 @@ class Session:
         """Begin to close; data goes on to arrive until the server's Close frame. Idempotent."""
         if self._state in (SessionState.CLOSING, SessionState.CLOSED):
             return
+        self.resume(now)
         self._websocket.close(code, reason)
         if self._websocket.state is WebSocketState.CLOSING:
             self._move(Step.CLOSE)
-            self._deadlines = {"close": now + self._options.close_timeout}
+            self._deadlines.clear()
+            self._deadlines.set("close", now + self._options.close_timeout)
             self._pings.clear()  # an answer must not revive the watch for the others
         else:
             detail = "closed before the connection was up"
             self._end(now, Disconnected(cause=Cause.LOCAL, initiator="client", detail=detail))
 
+    def pause(self, now: float) -> None:
+        """Take note that nothing is read from now on, so that no silence counts against the server. Idempotent."""
+        self._deadlines.pause(now)
+
+    def resume(self, now: float) -> None:
+        """Take note that reading goes on. Idempotent."""
+        paused_for = self._deadlines.resume(now)
+        for payload in self._pings:
+            self._pings[payload] += paused_for
+
     def next_timeout(self) -> float | None:
         """Return when to call ``handle_timeout``, on the caller's clock; None where nothing is due."""
-        return min(self._deadlines.values(), default=None)
+        return self._deadlines.next()
 
     def handle_timeout(self, now: float) -> None:
         """Do what has become due; harmless where nothing has."""
-        due = [name for name, deadline in self._deadlines.items() if deadline <= now]
-        for name in due:
+        for name in self._deadlines.due(now):
             if self._state is SessionState.CLOSED:
                 return
-            del self._deadlines[name]
+            self._deadlines.drop(name)
             if name == "scope":
                 self._send_scope_frames(now)
             elif name == "ping":
@@ -285,7 +305,7 @@ class Session:
 
     def _set_deadline(self, name: str, now: float, seconds: float | None) -> None:
         if seconds is not None:
-            self._deadlines[name] = now + seconds
+            self._deadlines.set(name, now + seconds)
 
     # What comes in
 
@@ -313,7 +333,7 @@ class Session:
     def _take_upgrade(self, upgraded: Upgraded, now: float) -> None:
         self._move(Step.UPGRADED)
         self._stage = "hello"
-        self._deadlines.pop("upgrade", None)
+        self._deadlines.drop("upgrade")
         self._learn_limits(upgraded.headers, now)
         self._connected = Connected(limits=self._limits, compression=upgraded.compression)
         self._set_deadline("ping", now, self._options.ping_interval)
@@ -329,15 +349,15 @@ class Session:
         message = self._decoder.decode(payload, received_ns)
         if isinstance(message, ErrorMessage):
             self._verdict = classify_error(message.message or "")
-            shown = redact_json(payload, self._redact)  # the server may quote the key
-            message = self._decoder.decode(shown, received_ns)
+            payload = redact_json(payload, self._redact)  # the server may quote the key
+            message = self._decoder.decode(payload, received_ns)
             assert isinstance(message, ErrorMessage)
             self._last_error = (message.message or "")[:_MAX_SERVER_TEXT]
         elif isinstance(message, ReconnectNotice):
             self._notified = True
         elif isinstance(message, Message):
             self._prove_live(now, received_ns)
-        self._items.append(message)
+        self._items.append(Frame(payload, received_ns, getattr(message, "type", ""), message))
 
     def _prove_live(self, now: float, received_ns: int) -> None:
         self._verdict = None  # an error that ends the connection is the last that comes
@@ -345,7 +365,7 @@ class Session:
             return
         self._move(Step.PROVEN)
         self._stage = "live"
-        self._deadlines.pop("live", None)
+        self._deadlines.drop("live")
         if self._options.request_heartbeats:
             self._set_deadline("silence", now, self._options.silence_timeout)
         self._items.append(Live(received_ns=received_ns))
@@ -357,9 +377,9 @@ class Session:
         self._watch_pongs()
 
     def _watch_pongs(self) -> None:
-        self._deadlines.pop("pong", None)
+        self._deadlines.drop("pong")
         if self._pings:
-            self._deadlines["pong"] = min(self._pings.values())
+            self._deadlines.set("pong", min(self._pings.values()))
 
     # What goes out
 
@@ -376,13 +396,13 @@ class Session:
                 self._items.append(self._connected)
                 if self._options.request_heartbeats:
                     self._set_deadline("live", now, self._options.live_timeout)
-        self._deadlines.pop("scope", None)
+        self._deadlines.drop("scope")
 
     def _wait_for_budget(self, now: float, allowed: float) -> None:
         """Wait with what is to be sent, but with the first hello no longer than the opening may take."""
         wait, patience = allowed - now, self._options.open_timeout
         if self._hello_sent or patience is None or wait <= patience:
-            self._deadlines["scope"] = allowed
+            self._deadlines.set("scope", allowed)
             return
         detail = f"the server's limits allow the next hello in {wait:.0f} s"
         self._websocket.fail(GOING_AWAY, detail)
@@ -424,7 +444,10 @@ class Session:
 
     def _take_rejection(self, rejected: Rejected, now: float) -> None:
         self._learn_limits(rejected.headers, now)
-        self._end(now, endings.rejected(rejected))
+        ending = endings.rejected(rejected)
+        if ending.retry_after is not None:
+            self._pacer.block(self._host, UPGRADE, now + ending.retry_after)
+        self._end(now, ending)
 
     def _take_close(self, closed: Closed, now: float) -> None:
         ending = endings.closed(
