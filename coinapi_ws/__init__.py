@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from ._version import __version__
 from .auth import Secret
+from .client.client import Client
+from .client.statistics import ClientStats, Latency
+from .client.supervisor import ClientState
 from .drivers.blocking import Stream, StreamStats, connect
 from .drivers.selector import SelectorConnection
 from .endpoints import Endpoint, endpoint_from
@@ -20,6 +23,7 @@ from .events import (
     Event,
     Gap,
     HandedOver,
+    HandoverFailed,
     Live,
     Quiet,
     Reconnecting,
@@ -79,6 +83,9 @@ __all__ = [
     "CallbackFailed",
     "Cause",
     "CertificateError",
+    "Client",
+    "ClientState",
+    "ClientStats",
     "CoinAPIError",
     "ConfigurationError",
     "ConnectError",
@@ -96,8 +103,10 @@ __all__ = [
     "Frame",
     "Gap",
     "HandedOver",
+    "HandoverFailed",
     "HandshakeRejected",
     "Heartbeat",
+    "Latency",
     "Level",
     "LevelL3",
     "Live",

@@ -142,17 +142,25 @@ class SequenceGap(Gap):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionGap(Gap):
-    """Between two connections of the threaded client nothing came; half open, in nanoseconds."""
+    """What came between two connections of the client is missing: times from ``from_ns`` on, before ``to_ns``.
+
+    Both are ``time_coinapi`` in nanoseconds since the epoch (``time`` of an exrate; of what has no such time
+    ``received_ns``): of the last message before the cut, None where there was none, and of the first one after it, None
+    where the client ended before one came. ``reason`` says how the connection ended, ``scope`` what it had asked for.
+    """
 
     from_ns: int | None
-    to_ns: int
+    to_ns: int | None
     reason: str
     scope: Scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped(Gap):
-    """``count`` messages of a (type, symbol_id) were not delivered, by the chosen queue policy."""
+    """``count`` messages of a (type, symbol_id) were not delivered, by the queue policy that was chosen.
+
+    ``first_ns`` and ``last_ns`` are the times of the first and the last of them, such as :class:`ConnectionGap` has.
+    """
 
     type: str
     symbol_id: str | None
@@ -181,16 +189,39 @@ class CallbackFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quiet(Event):
-    """Connected, but nothing of a data type came for ``seconds``: ``asked`` is what was asked for."""
+    """Connected, but nothing of a data type came for ``seconds``; once, until something comes.
+
+    ``asked`` are the subscriptions that ask for it, ``last_ns`` when the last message of it was received (nanoseconds
+    since the epoch), None where none ever was; ``received`` are the messages by type since the connection is live.
+    """
 
     type: str
     seconds: float
     asked: Scope
+    last_ns: int | None = None
+    received: tuple[tuple[str, int], ...] = ()
+
+    def summary(self) -> str:
+        """Say in one line what is known."""
+        counts = ", ".join(f"{count} {name}" for name, count in self.received) or "nothing at all"
+        advice = "" if self.last_ns is not None else "; perhaps the filter matches nothing, or nothing is traded"
+        return f"no {self.type} for {self.seconds:g} s, asked for by {self.asked!r}; received: {counts}{advice}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandedOver(Event):
-    """A second connection took over from one that the server will close."""
+    """A second connection took over from one that the server had announced to close, and nothing is missing.
+
+    ``duplicates`` messages came on both and were delivered once; ``pairs_left`` (type, symbol_id) pairs had not
+    shown themselves on the second connection when the first one closed.
+    """
 
     duplicates: int
     pairs_left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandoverFailed(Event):
+    """No second connection could be had before the first one closes, which is waited for; ``reason`` says why."""
+
+    reason: str

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from ._version import __version__
-from .auth import API_KEY_VARIABLE, Secret, check_method, check_sendable
+from .auth import API_KEY_VARIABLE, Secret, api_key_secret, check_method, check_sendable
 from .decoding import NUMBERS
-from .endpoints import Endpoint, checked_host
+from .endpoints import Endpoint, checked_host, read_endpoint
 from .exceptions import ConfigurationError
-from .proxies import FROM_ENVIRONMENT, Proxy
+from .proxies import FROM_ENVIRONMENT, Proxy, read_proxy
 from .subscription import WIRE_HELLO, WIRE_INCREMENTAL
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # every type checker has it; nothing imports it when the program runs
 
 DEFAULT_MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 DEFAULT_OPEN_TIMEOUT_SECONDS: Final = 10.0
@@ -151,3 +154,51 @@ class Options:
         seconds = getattr(self, name)
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
             raise ConfigurationError(f"{name} is a positive number of seconds, not {seconds!r}")
+
+
+class ConnectionOptions(TypedDict, total=False):
+    """The options that ``connect`` and ``Client`` hand on to :class:`Options`, which explains them."""
+
+    auth: str
+    jwt: Callable[[], str] | None
+    numbers: str
+    keep_raw: bool
+    request_heartbeats: bool
+    wire: str
+    deliver_surplus: bool
+    open_timeout: float | None
+    live_timeout: float | None
+    silence_timeout: float | None
+    close_timeout: float
+    ping_interval: float | None
+    ping_timeout: float | None
+    max_message_bytes: int
+    compression: bool
+    allow_plaintext: bool
+    user_agent: str
+    server_hostname: str | None
+    keepalive: float | None
+    receive_buffer_bytes: int | None
+    nodelay: bool
+
+
+def read_options(
+    api_key: str | Secret | None,
+    endpoint: str | Endpoint,
+    proxy: str | Proxy | None,
+    **options: Unpack[ConnectionOptions],
+) -> Options | ConfigurationError | TypeError:
+    """Return the options, or the error to raise once the caller has replaced its own plain locals by it.
+
+    A traceback may be printed with its locals (F24): no plain key stays in one.
+    """
+    secret, place, way = api_key_secret(api_key), read_endpoint(endpoint), read_proxy(proxy)
+    del api_key, endpoint, proxy
+    if isinstance(place, ConfigurationError):
+        return place
+    if isinstance(way, ConfigurationError):
+        return way
+    try:
+        return Options(endpoint=place, api_key=secret, proxy=way, **options)
+    except (ConfigurationError, TypeError) as error:  # TypeError: no such option
+        return error.with_traceback(None)

@@ -20,6 +20,7 @@ from coinapi_ws.events import (
     Event,
     Gap,
     HandedOver,
+    HandoverFailed,
     Live,
     Quiet,
     Reconnecting,
@@ -42,6 +43,7 @@ EVENTS: Final[tuple[Event, ...]] = (
     CallbackFailed(callback=print, argument="a trade", error=exceptions.UsageError("no")),
     Quiet(type="trade", seconds=5.0, asked=SCOPE),
     HandedOver(duplicates=1, pairs_left=0),
+    HandoverFailed(reason="one connection a key"),
 )
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 import coinapi_ws
-from coinapi_ws import HandshakeRejected, Subscription, connect
+from coinapi_ws import HandshakeRejected, Options, Subscription, connect
 from coinapi_ws.simulator import Faults, Simulator, VirtualClock
 
 README: Final = Path(__file__).resolve().parent.parent / "README.md"
@@ -48,7 +48,7 @@ def test_the_options_of_the_readme_are_those_of_connect() -> None:
     table = TEXT.partition("## Proxies, TLS and sockets")[2].partition("\n## ")[0]
     named = set(re.findall(r"^\| `(\w+)=", table, re.MULTILINE))
     assert named == {"proxy", "ssl", "server_hostname", "keepalive", "receive_buffer_bytes", "nodelay"}
-    parameters = inspect.signature(connect).parameters
+    parameters = {**inspect.signature(connect).parameters, **inspect.signature(Options).parameters}
     assert named <= set(parameters)
     for name, default in re.findall(r"^\| `(\w+)=([^`…]+)`", table, re.MULTILINE):
         if name not in ("ssl", "server_hostname") and "://" not in default and (name, default) != ("proxy", "None"):

@@ -6,33 +6,27 @@ import ssl as ssl_module
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from ..auth import Secret, api_key_secret
-from ..endpoints import Endpoint, read_endpoint
+from ..auth import Secret
+from ..endpoints import Endpoint
 from ..events import Connected, Disconnected, Gap, Undecodable
-from ..exceptions import ConfigurationError, UsageError
+from ..exceptions import UsageError
 from ..messages import Heartbeat, Message
-from ..options import (
-    DEFAULT_CLOSE_TIMEOUT_SECONDS,
-    DEFAULT_KEEPALIVE_SECONDS,
-    DEFAULT_LIVE_TIMEOUT_SECONDS,
-    DEFAULT_MAX_MESSAGE_BYTES,
-    DEFAULT_OPEN_TIMEOUT_SECONDS,
-    DEFAULT_PING_TIMEOUT_SECONDS,
-    DEFAULT_SILENCE_TIMEOUT_SECONDS,
-    DEFAULT_USER_AGENT,
-    Options,
-)
+from ..options import ConnectionOptions, read_options
 from ..protocol.pacing import Pacer
 from ..protocol.session import Item
 from ..protocol.states import SessionState
-from ..proxies import FROM_ENVIRONMENT, Proxy, read_proxy
-from ..subscription import WIRE_HELLO, Scope, Subscription
+from ..proxies import FROM_ENVIRONMENT, Proxy
+from ..subscription import Scope, Subscription
 from .opening import Resolve
 from .selector import PROCESS_PACER, SelectorConnection
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,32 +205,12 @@ def connect(
     api_key: str | Secret | None,
     *subscriptions: Subscription,
     endpoint: str | Endpoint = "geo",
-    auth: str = "header",
-    jwt: Callable[[], str] | None = None,
-    numbers: str = "float",
+    proxy: str | Proxy | None = FROM_ENVIRONMENT,
     heartbeats: bool = True,
     ssl: ssl_module.SSLContext | None = None,
     resolve: Resolve | None = None,
     pacer: Pacer = PROCESS_PACER,
-    keep_raw: bool = False,
-    request_heartbeats: bool = True,
-    wire: str = WIRE_HELLO,
-    deliver_surplus: bool = False,
-    open_timeout: float | None = DEFAULT_OPEN_TIMEOUT_SECONDS,
-    live_timeout: float | None = DEFAULT_LIVE_TIMEOUT_SECONDS,
-    silence_timeout: float | None = DEFAULT_SILENCE_TIMEOUT_SECONDS,
-    close_timeout: float = DEFAULT_CLOSE_TIMEOUT_SECONDS,
-    ping_interval: float | None = None,
-    ping_timeout: float | None = DEFAULT_PING_TIMEOUT_SECONDS,
-    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
-    compression: bool = False,
-    allow_plaintext: bool = False,
-    user_agent: str = DEFAULT_USER_AGENT,
-    proxy: str | Proxy | None = FROM_ENVIRONMENT,
-    server_hostname: str | None = None,
-    keepalive: float | None = DEFAULT_KEEPALIVE_SECONDS,
-    receive_buffer_bytes: int | None = None,
-    nodelay: bool = True,
+    **options: Unpack[ConnectionOptions],
 ) -> Stream:
     """Connect, send the hello, and return a :class:`Stream` to iterate; blocks until then.
 
@@ -251,40 +225,11 @@ def connect(
     Raises ``ConfigurationError`` before any connection; ``ConnectError`` and its kinds, ``AuthenticationError``,
     ``PermissionDenied``, ``RateLimited`` or ``HandshakeRejected`` where no connection came about.
     """
-    # A traceback may be printed with its locals (F24): no plain key stays in one.
-    secret, place, way = api_key_secret(api_key), read_endpoint(endpoint), read_proxy(proxy)
-    del api_key, endpoint, proxy
-    if isinstance(place, ConfigurationError):
-        raise place
-    if isinstance(way, ConfigurationError):
-        raise way
-    options = Options(
-        endpoint=place,
-        api_key=secret,
-        auth=auth,
-        jwt=jwt,
-        numbers=numbers,
-        keep_raw=keep_raw,
-        request_heartbeats=request_heartbeats,
-        wire=wire,
-        deliver_surplus=deliver_surplus,
-        open_timeout=open_timeout,
-        live_timeout=live_timeout,
-        silence_timeout=silence_timeout,
-        close_timeout=close_timeout,
-        ping_interval=ping_interval,
-        ping_timeout=ping_timeout,
-        max_message_bytes=max_message_bytes,
-        compression=compression,
-        allow_plaintext=allow_plaintext,
-        user_agent=user_agent,
-        proxy=way,
-        server_hostname=server_hostname,
-        keepalive=keepalive,
-        receive_buffer_bytes=receive_buffer_bytes,
-        nodelay=nodelay,
-    )
-    connection = SelectorConnection(options, Scope(*subscriptions), ssl_context=ssl, resolve=resolve, pacer=pacer)
+    settings = read_options(api_key, endpoint, proxy, **options)
+    del api_key, endpoint, proxy  # none of them, if plain, is to be seen in a traceback (F24)
+    if isinstance(settings, Exception):
+        raise settings
+    connection = SelectorConnection(settings, Scope(*subscriptions), ssl_context=ssl, resolve=resolve, pacer=pacer)
     stream = Stream(connection, heartbeats=heartbeats)
     stream._open()
     return stream

@@ -33,7 +33,7 @@ from ..subscription import Scope
 from .failures import ConnectFailed
 from .opening import Dial, Opening, Resolve
 from .transport import Transport
-from .waiting import LONGEST_WAIT_SECONDS, Waiting
+from .waiting import LONGEST_WAIT_SECONDS, Waiting, wants_of
 
 #: While more than this waits to be sent, nothing is read, so that a peer that never reads cannot fill memory.
 HIGH_WATER_BYTES: Final = 64 * 1024
@@ -255,8 +255,7 @@ class SelectorConnection:
         waits = [LONGEST_WAIT_SECONDS] if timeout is None else [LONGEST_WAIT_SECONDS, timeout]
         if due is not None:
             waits.append(due - self._clock())
-        wants = selectors.EVENT_READ * self.want_read() | selectors.EVENT_WRITE * self.want_write()
-        ready = self._waiting.wait(self.fileno(), self.fd_generation, wants, max(0.0, min(waits)))
+        ready = self._waiting.wait(self.fileno(), self.fd_generation, wants_of(self), max(0.0, min(waits)))
         items: list[Item] = []
         try:
             if ready & selectors.EVENT_READ:

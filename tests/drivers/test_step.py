@@ -87,7 +87,7 @@ def test_a_descriptor_that_is_used_again_is_watched_anew_f21(monkeypatch: pytest
     epoll = getattr(selectors, "EpollSelector", None)
     if epoll is None:
         pytest.skip("no epoll here")
-    monkeypatch.setattr("coinapi_ws.drivers.waiting._Selector", epoll)
+    monkeypatch.setattr("coinapi_ws.drivers.waiting.Selector", epoll)
     waiting = Waiting()
     numbers = []
     for generation in (1, 2):

@@ -13,7 +13,7 @@ from websocket_peer import BINARY, PING, accept, frame, text
 from coinapi_ws.decoding import Decoder
 from coinapi_ws.events import SequenceGap, Undecodable
 from coinapi_ws.exceptions import ConfigurationError, UsageError
-from coinapi_ws.messages import Book, BookL3, ErrorMessage, Heartbeat, Message, ReconnectNotice, Trade
+from coinapi_ws.messages import Book, BookL3, ErrorMessage, Heartbeat, Message, Quote, ReconnectNotice, Trade
 from coinapi_ws.protocol import Frame
 from coinapi_ws.subscription import Scope, Subscription
 
@@ -61,7 +61,7 @@ def test_market_data_are_left_for_whoever_decodes(converse: Converse) -> None:
     assert frames[0] == Frame(wire[0], RECEIVED_NS, "trade")
     # What concerns the session, or does not show its type, it had to read.
     decoded = [type(frame.decoded) for frame in frames if isinstance(frame, Frame)]
-    assert decoded == [type(None), Heartbeat, ErrorMessage, ReconnectNotice, type(None), Undecodable]
+    assert decoded == [type(None), Heartbeat, ErrorMessage, ReconnectNotice, Quote, Undecodable]
     assert [frame.payload for frame in frames if isinstance(frame, Frame)] == wire
     assert talk.session.frames() == []
     assert isinstance(talk.session.decode(frames)[0], Trade)

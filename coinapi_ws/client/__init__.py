@@ -1,0 +1,1 @@
+"""The threaded client: one thread owns the connections, another runs the callbacks."""

@@ -1,0 +1,345 @@
+"""The face of the threaded client."""
+
+from __future__ import annotations
+
+import ssl as ssl_module
+import time
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar, overload
+
+from ..auth import Secret
+from ..drivers.opening import Opening, Resolve
+from ..drivers.selector import PROCESS_PACER, SelectorConnection
+from ..endpoints import Endpoint
+from ..events import Disconnected
+from ..exceptions import UsageError
+from ..messages import Message
+from ..options import ConnectionOptions, Options, read_options
+from ..protocol.pacing import Pacer
+from ..protocol.reconnect import Backoff
+from ..protocol.session import Item
+from ..proxies import FROM_ENVIRONMENT, Proxy
+from ..subscription import Scope, Subscription, frames_between
+from ..timestamps import NANOSECONDS_PER_SECOND
+from .dispatch import LOGGER
+from .queueing import PAUSE
+from .registry import Kind
+from .settings import (
+    DEFAULT_MAX_QUEUED_BYTES,
+    DEFAULT_MAX_QUEUED_MESSAGES,
+    DEFAULT_QUIET_AFTER_SECONDS,
+    DEFAULT_SLOW_CONSUMER_TIMEOUT_SECONDS,
+    INLINE,
+    THREAD,
+    WAIT,
+    ClientSettings,
+)
+from .statistics import ClientStats
+from .supervisor import ClientState
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+C = TypeVar("C", bound=Callable[..., object])
+
+DEFAULT_CLOSE_SECONDS = 10.0
+
+
+class Client:
+    """Market data on a thread of its own: reconnects, calls callbacks, and says what is missing.
+
+    Register callbacks with :meth:`on`, say what is wanted with :meth:`subscribe`, then :meth:`start`, or use it as a
+    context manager, or call :meth:`run`. Without any callback it can be iterated instead. Unless a method says
+    otherwise, any thread may call it at any time, callbacks included, and it does not block.
+
+    ``api_key``, ``endpoint``, ``proxy``, ``ssl``, ``resolve``, ``pacer`` and all further options are those of
+    :func:`~coinapi_ws.connect` and :class:`~coinapi_ws.Options`. ``resolve`` and ``jwt`` are called on the I/O thread,
+    where an exception of theirs (but an ``OSError`` of ``resolve``) ends the client.
+
+    Delivery: ``dispatch="thread"`` calls callbacks on a thread of their own, behind a queue of at most
+    ``max_queued_messages`` and ``max_queued_bytes`` (of text; one read of the socket may go beyond);
+    ``"inline"`` calls them on the I/O thread, for the lowest latency: while one runs nothing is read and no Ping is
+    answered. ``when_full`` says what happens then: ``"pause"`` stops reading until there is room;
+    ``"conflate"`` keeps the newest quote, book5, book20, book50, ohlcv and exrate of each symbol, pair and period, in
+    the place of the oldest one, and pauses where that is not enough; ``"drop_oldest"`` drops. What is not delivered is
+    a :class:`~coinapi_ws.Dropped`. After ``slow_consumer_timeout`` seconds of a pause the client ends with
+    ``SlowConsumerError``. ``stop_on_callback_error`` ends it with what a callback raised.
+
+    Reconnecting: always, by ``backoff`` (an object of this client's own), but not where the server refused the key
+    or the scope, six times in a row for a reason that is unknown, or, with ``max_attempts``, after so many attempts
+    without a healthy connection. ``fresh_key_grace``: seconds since the start in which a refused key is tried again,
+    for one that was just made. ``on_reconnect_notice``: ``"wait"`` for the announced close, reconnect ``"now"``, or
+    ``"handover"``: a second connection takes over, without a gap; it needs a plan that allows two connections.
+    ``quiet_after``: seconds without a message of a data type in scope, after which one ``Quiet`` is delivered.
+
+    Raises ``ConfigurationError`` for wrong options.
+    """
+
+    def __init__(
+        self,
+        api_key: str | Secret | None = None,
+        *subscriptions: Subscription,
+        endpoint: str | Endpoint = "geo",
+        proxy: str | Proxy | None = FROM_ENVIRONMENT,
+        ssl: ssl_module.SSLContext | None = None,
+        resolve: Resolve | None = None,
+        pacer: Pacer = PROCESS_PACER,
+        dispatch: str = THREAD,
+        when_full: str = PAUSE,
+        max_queued_messages: int = DEFAULT_MAX_QUEUED_MESSAGES,
+        max_queued_bytes: int = DEFAULT_MAX_QUEUED_BYTES,
+        slow_consumer_timeout: float | None = DEFAULT_SLOW_CONSUMER_TIMEOUT_SECONDS,
+        stop_on_callback_error: bool = False,
+        backoff: Backoff | None = None,
+        max_attempts: int | None = None,
+        fresh_key_grace: float | None = None,
+        on_reconnect_notice: str = WAIT,
+        quiet_after: float | None = DEFAULT_QUIET_AFTER_SECONDS,
+        **options: Unpack[ConnectionOptions],
+    ) -> None:
+        read = read_options(api_key, endpoint, proxy, **options)
+        del api_key, endpoint, proxy  # none of them, if plain, is to be seen in a traceback (F24)
+        if isinstance(read, Exception):
+            raise read
+        self._options: Options = read
+        settings = ClientSettings(
+            dispatch=dispatch,
+            when_full=when_full,
+            max_queued_messages=max_queued_messages,
+            max_queued_bytes=max_queued_bytes,
+            slow_consumer_timeout=slow_consumer_timeout,
+            max_attempts=max_attempts,
+            fresh_key_grace=fresh_key_grace,
+            on_reconnect_notice=on_reconnect_notice,
+            quiet_after=quiet_after,
+            stop_on_callback_error=stop_on_callback_error,
+        )
+        self._dispatch = dispatch
+        Opening(read, ssl_context=ssl, resolve=resolve, dial=None)  # what is wrong with these is said here
+
+        def connect(scope: Scope) -> SelectorConnection:
+            return SelectorConnection(read, scope, ssl_context=ssl, resolve=resolve, pacer=pacer, decode=False)
+
+        self._worker = Worker(
+            settings, self._checked(Scope(*subscriptions)), connect=connect, backoff=backoff or Backoff()
+        )
+
+    def __repr__(self) -> str:
+        return f"<Client {self._options.endpoint.authority} {self.state.value}>"
+
+    # What to hear
+
+    @overload
+    def on(self, kind: Kind, *, symbol_id: str | None = None) -> Callable[[C], C]: ...
+
+    @overload
+    def on(self, kind: Kind, callback: C, *, symbol_id: str | None = None) -> C: ...
+
+    def on(self, kind: Kind, callback: C | None = None, *, symbol_id: str | None = None) -> C | Callable[[C], C]:
+        """Call a function of one argument with each item of a kind; decorator or plain call, it returns the function.
+
+        ``kind`` is a class of messages or events, a base such as ``Message``, ``Event`` or ``Gap`` included, or a wire
+        name such as "book5". ``symbol_id`` narrows it to one symbol. Callbacks are called in the order of their
+        registration, one after the other, never two at once. Raises ``ConfigurationError`` for what is no kind or no
+        callback, ``UsageError`` for a client that is iterated.
+        """
+        if callback is None:
+            return lambda function: self.on(kind, function, symbol_id=symbol_id)
+        if self._worker.queue.is_iterated:
+            raise UsageError("this client is iterated; messages go there, or to callbacks, not to both")
+        self._worker.registry.add(kind, callback, symbol_id)
+        self._worker.start_dispatching()
+        return callback
+
+    def off(self, kind: Kind, callback: Callable[..., object], *, symbol_id: str | None = None) -> None:
+        """Take a registration back. It may be called with what is on its way to it already.
+
+        Raises ``UsageError`` where there is no such registration.
+        """
+        self._worker.registry.remove(kind, callback, symbol_id)
+
+    @property
+    def scope(self) -> Scope:
+        """What is wanted now."""
+        return self._worker.scope
+
+    def subscribe(self, *subscriptions: Subscription) -> None:
+        """Add to the scope. Nothing is acknowledged: data or an ``ErrorMessage`` will tell.
+
+        Raises ``ConfigurationError`` where the endpoint cannot serve it, or one hello cannot hold it;
+        ``UsageError`` once the client is closed.
+        """
+        self._worker.want(lambda scope: self._checked(scope.add(*subscriptions)))
+
+    def unsubscribe(self, *subscriptions: Subscription) -> None:
+        """Take equal members out of the scope. Where none is left the connection is closed until there is one again.
+
+        Raises ``UsageError`` where one is not in it, or the client is closed.
+        """
+        self._worker.want(lambda scope: self._checked(scope.remove(*subscriptions)))
+
+    def replace(self, *subscriptions: Subscription) -> None:
+        """Want these alone from now on. Raises as :meth:`subscribe` does."""
+        self._worker.want(lambda scope: self._checked(scope.replace(*subscriptions)))
+
+    # Life
+
+    def start(self) -> None:
+        """Start the threads, which connect. Raises ``UsageError`` the second time."""
+        self._worker.start()
+
+    def wait_live(self, timeout: float | None = None) -> bool:
+        """Wait until data or a heartbeat came, so that key and scope are accepted; return whether, within ``timeout``.
+
+        Raises what ended the client, or ``UsageError`` where it was closed. Blocks. Not for callbacks of
+        ``dispatch="inline"``: ``UsageError``.
+        """
+        if self._dispatch == INLINE:
+            self._check_foreign_thread("wait_live()")
+        self._worker.wait_for_state(lambda state: state in (ClientState.LIVE, ClientState.CLOSED), timeout)
+        if self.state is ClientState.CLOSED:
+            raise self._worker.failure() or UsageError("the client was closed")
+        return self.state is ClientState.LIVE
+
+    def run(self) -> None:
+        """Start, and wait for the end in the foreground; close on Ctrl-C, and raise it. Blocks.
+
+        Raises what :meth:`join` does, and ``UsageError`` where it was started before.
+        """
+        self.start()
+        try:
+            self.join()
+        finally:
+            self.close()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the client has ended and its last callback returned, at most ``timeout`` seconds; return whether.
+
+        Raises what ended it, where that was not :meth:`close`. Blocks. Raises ``UsageError`` in a callback, which would
+        wait for itself, and before the start.
+        """
+        self._check_foreign_thread("join()")
+        if self.state is ClientState.IDLE:
+            raise UsageError("join() comes after start()")
+        if not self._worker.wait_for_threads(timeout):
+            return False
+        self._raise_failure()
+        return True
+
+    def close(self, timeout: float = DEFAULT_CLOSE_SECONDS) -> bool:
+        """Close the connection, deliver what was received, and end, within ``timeout`` seconds; idempotent.
+
+        True: no thread is left and no callback will run. False: the time was too short, or this is a callback; then no
+        new callback starts, what was not delivered is counted as ``undelivered``, and the threads end by themselves,
+        as soon as a callback that is running returns.
+        """
+        worker = self._worker
+        worker.ask_to_close()
+        if worker.is_own_thread:
+            worker.queue.discard()
+            return False
+        has_ended = worker.wait_for_threads(timeout)
+        if not has_ended:
+            worker.queue.discard()
+            LOGGER.warning("not closed within %g s: %s", timeout, worker.describe_running())
+        return has_ended
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        worker: Worker | None = getattr(self, "_worker", None)  # there is none where the options were wrong
+        if worker is not None and worker.state not in (ClientState.IDLE, ClientState.CLOSING, ClientState.CLOSED):
+            warnings.warn(f"a client was left open: {self!r}", ResourceWarning, source=self, stacklevel=2)
+            worker.ask_to_close()
+            worker.queue.discard()
+
+    # Iteration
+
+    def __iter__(self) -> Self:
+        """Iterate over all messages and events, instead of callbacks; several threads may share them out.
+
+        Raises ``UsageError`` where there are callbacks.
+        """
+        if len(self._worker.registry) or self._dispatch == INLINE:
+            raise UsageError("this client has callbacks; messages go there, or to an iteration, not to both")
+        self._worker.queue.is_iterated = True
+        return self
+
+    def __next__(self) -> Item:
+        """Wait for the next item. Blocks. Ends after :meth:`close`; any other end raises its error."""
+        if self.state is ClientState.IDLE:
+            raise UsageError("an iteration comes after start()")
+        items = self._worker.queue.take(1)
+        if items is None:
+            self._raise_failure()
+            raise StopIteration
+        self._worker.dispatcher.delivered += isinstance(items[0], Message)
+        return items[0]
+
+    # What is known
+
+    @property
+    def state(self) -> ClientState:
+        """Where the client stands."""
+        return self._worker.state
+
+    def stats(self) -> ClientStats:
+        """Return the counts so far."""
+        worker, now_ns = self._worker, time.time_ns()
+        counted, queue, dispatcher = worker.statistics, worker.queue, worker.dispatcher
+        last_ns = counted.last_received_ns
+        return ClientStats(
+            messages=dict(counted.messages),
+            bytes=dict(counted.bytes),
+            rate=counted.rate(time.monotonic()),
+            queued=queue.messages,
+            queued_bytes=queue.bytes,
+            queued_most=queue.most_messages,
+            delivered=dispatcher.delivered,
+            unhandled=dispatcher.unhandled,
+            dropped=queue.dropped,
+            conflated=queue.conflated,
+            undelivered=queue.undelivered,
+            surplus=counted.surplus,
+            jumps=dict(counted.jumps),
+            reconnects=max(0, counted.lives - 1),
+            gaps=dict(counted.gaps),
+            callback_failures=dispatcher.failures,
+            last_message_age=None if last_ns is None else (now_ns - last_ns) / NANOSECONDS_PER_SECOND,
+            latency=counted.latency(now_ns),
+            disconnected=self.disconnected,
+        )
+
+    @property
+    def disconnected(self) -> Disconnected | None:
+        """How the last connection ended; None where none has."""
+        return self._worker.supervisor.disconnected
+
+    def _checked(self, scope: Scope) -> Scope:
+        """Return the scope, once it is sure that it can be asked for."""
+        scope.check_endpoint(self._options.endpoint)
+        if scope:
+            frames_between(Scope(), scope, wire=self._options.wire)
+        return scope
+
+    def _check_foreign_thread(self, call: str) -> None:
+        if self._worker.is_own_thread:
+            raise UsageError(f"{call} in a callback would wait for itself; call it on another thread")
+
+    def _raise_failure(self) -> None:
+        failure = self._worker.failure()
+        if failure is not None:
+            raise failure

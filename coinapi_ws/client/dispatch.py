@@ -1,0 +1,75 @@
+"""Callbacks: called one after the other, on one thread, and no failure of one stops the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from ..events import CallbackFailed
+from ..messages import Message
+from ..protocol.session import Item
+from .queueing import DeliveryQueue
+from .registry import Callback, Registry
+
+LOGGER: Final = logging.getLogger("coinapi_ws")
+#: Taken from the queue at once; few enough to count as delivered.
+_BATCH: Final = 256
+
+
+class Dispatcher:
+    """Gives items to whoever is registered for them. ``on_failure`` is called with what a callback raised."""
+
+    def __init__(self, queue: DeliveryQueue, registry: Registry, on_failure: Callable[[BaseException], object]) -> None:
+        self._queue = queue
+        self._registry = registry
+        self._on_failure = on_failure
+        #: The callback that is running now.
+        self.running: Callback | None = None
+        self.delivered = 0
+        self.unhandled = 0
+        self.failures = 0
+
+    def run(self) -> None:
+        """Deliver what the queue has until it ends: the body of the dispatcher thread."""
+        while (items := self._queue.take(_BATCH)) is not None:
+            self.deliver(items)
+
+    def deliver(self, items: list[Item]) -> None:
+        """Call the callbacks for these items, in order."""
+        for position, item in enumerate(items):
+            if self._queue.is_discarding:
+                self._queue.count_undelivered(items[position:])
+                return
+            callbacks = self._registry.callbacks(item)
+            if isinstance(item, Message):
+                if callbacks:
+                    self.delivered += 1
+                else:
+                    self.unhandled += 1
+            for callback in callbacks:
+                self._call(callback, item)
+
+    def _call(self, callback: Callback, item: Item) -> None:
+        if self._queue.is_discarding:
+            return  # closed by the one before
+        self.running = callback
+        try:
+            callback(item)
+        except BaseException as error:  # noqa: BLE001 - even SystemExit must not end the thread unseen (F10, F11)
+            self._fail(callback, item, error)
+        finally:
+            self.running = None
+
+    def _fail(self, callback: Callback, item: Item, error: BaseException) -> None:
+        self.failures += 1
+        LOGGER.error("the callback %s failed on a %s", name_of(callback), type(item).__name__, exc_info=error)
+        if isinstance(item, CallbackFailed):
+            return  # told once; telling it of itself would never end
+        self.deliver([CallbackFailed(callback=callback, argument=item, error=error)])
+        self._on_failure(error)
+
+
+def name_of(callback: Callback) -> str:
+    """Return a name to show for a callback."""
+    return str(getattr(callback, "__qualname__", None) or type(callback).__qualname__)

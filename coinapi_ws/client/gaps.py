@@ -1,0 +1,54 @@
+"""From when to when nothing came, over cuts and failed attempts, pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..events import Cause, ConnectionGap, Disconnected
+from ..messages import Message
+from ..protocol.session import Item
+from ..subscription import Scope
+from .keys import is_market_data, time_ns_of
+
+_REFUSALS: Final = frozenset({Cause.CREDENTIALS, Cause.SCOPE})
+
+
+class ConnectionGaps:
+    """Say exactly one ``ConnectionGap`` for each time without a connection that follows one with a hello."""
+
+    def __init__(self) -> None:
+        self._last: Message | None = None
+        self._cut: tuple[int | None, str, Scope] | None = None
+
+    def cut(self, ending: Disconnected, scope: Scope) -> None:
+        """Take note that a connection ended, though something is wanted: a gap, if it had sent its hello.
+
+        Where the server refused key or scope nothing was on its way.
+        """
+        if self._cut is None and ending.stage in ("hello", "live") and ending.cause not in _REFUSALS:
+            self._cut = (None if self._last is None else time_ns_of(self._last), ending.summary(), scope)
+
+    def deliver(self, items: list[Item]) -> list[Item]:
+        """Return the items, with the gap before the first market data after a cut."""
+        if self._cut is not None:
+            for position, item in enumerate(items):
+                if is_market_data(item):
+                    items = [*items[:position], self._close(time_ns_of(item)), *items[position:]]
+                    break
+        for item in reversed(items):
+            if is_market_data(item):
+                self._last = item
+                break
+        return items
+
+    def end(self) -> list[Item]:
+        """Return the gap that nothing came after, where there is one; what comes later begins anew."""
+        gaps: list[Item] = [] if self._cut is None else [self._close(None)]
+        self._last = None
+        return gaps
+
+    def _close(self, to_ns: int | None) -> ConnectionGap:
+        assert self._cut is not None
+        from_ns, reason, scope = self._cut
+        self._cut = None
+        return ConnectionGap(from_ns=from_ns, to_ns=to_ns, reason=reason, scope=scope)

@@ -1,0 +1,171 @@
+"""One stream out of two connections with the same scope, while a second one takes over from the first, pure.
+
+Trades arrive exactly once, told apart by their ``uuid``. A book comes from the first connection until the second one
+has a snapshot of it that is not older. Of everything else an update is let through where it is later than the last one
+that was (vendor_notes.md, "Liveness").
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from ..events import SequenceGap
+from ..messages import Book, BookL3, Heartbeat, Message, Trade
+from ..protocol.session import Item
+from ..timestamps import parse_ns
+from .held_book import HeldBook
+from .keys import Key, is_market_data, key_of, time_text_of
+
+#: Trades whose uuids are remembered: far more than come while one server is behind another.
+_REMEMBERED_TRADES: Final = 20_000
+_BOOK_TYPES: Final = frozenset({"book", "book_l3"})
+
+
+class Delivered:
+    """What was delivered last, of each thing; watched all the time, since a handover looks back."""
+
+    def __init__(self) -> None:
+        self.times: dict[Key, str] = {}
+        self._uuids: set[str] = set()
+        self._uuid_order: deque[str] = deque()
+
+    def watch(self, items: list[Item]) -> None:
+        """Take note of items that are delivered."""
+        for item in items:
+            if is_market_data(item):
+                self.note(item)
+
+    def note(self, message: Message) -> None:
+        """Take note of one message."""
+        if isinstance(message, Trade) and message.uuid is not None:
+            self._uuids.add(message.uuid)
+            self._uuid_order.append(message.uuid)
+            if len(self._uuid_order) > _REMEMBERED_TRADES:
+                self._uuids.discard(self._uuid_order.popleft())
+        if (text := time_text_of(message)) is not None:
+            self.times[key_of(message)] = text
+
+    def has_trade(self, uuid: str) -> bool:
+        """Return whether a trade was delivered."""
+        return uuid in self._uuids
+
+    def is_later(self, message: Message, *, or_equal: bool = False) -> bool:
+        """Return whether it is later than the last delivered one about the same."""
+        last, text = self.times.get(key_of(message)), time_text_of(message)
+        if last is None or text is None:
+            return True
+        try:
+            last_ns, ns = parse_ns(last), parse_ns(text)
+        except ValueError:
+            return True
+        return ns > last_ns or (or_equal and ns == last_ns)
+
+
+class Handover:
+    """Merges a first and a second connection. Give each what came of it; what they return is to be delivered."""
+
+    def __init__(self, delivered: Delivered) -> None:
+        self._delivered = delivered
+        self._from_second: set[Key] = set()  # whose last update came from the second
+        self._switched: set[Key] = set()  # books that come from the second for good
+        self._held: dict[Key, HeldBook] = {}
+        self._lost: dict[Key, SequenceGap] = {}  # changes of the second that no snapshot has made good yet
+        self._first_has_ended = False
+        self.duplicates = 0
+
+    @property
+    def has_switched(self) -> bool:
+        """Whether a book comes from the second connection already."""
+        return bool(self._switched)
+
+    def take_first(self, items: list[Item]) -> list[Item]:
+        """Return what of the first connection is to be delivered."""
+        return [item for item in items if self._passes_first(item)]
+
+    def take_second(self, items: list[Item]) -> list[Item]:
+        """Return what of the second connection is to be delivered."""
+        passed: list[Item] = []
+        for item in items:
+            if isinstance(item, SequenceGap):
+                passed += self._take_gap(item)
+            elif isinstance(item, (Book, BookL3)) and item.type in _BOOK_TYPES:
+                passed += self._take_book(item)
+            elif is_market_data(item):
+                if self._passes(item, from_second=True):
+                    passed.append(item)
+            elif not isinstance(item, Heartbeat) or self._first_has_ended:
+                passed.append(item)
+        return passed
+
+    def end_first(self) -> int:
+        """Take note that the first connection has ended; return how many things the second has not shown yet."""
+        self._first_has_ended = True
+        return len(self._delivered.times.keys() - self._from_second - self._switched)
+
+    def finish(self) -> list[Item]:
+        """Return the books that were held back to the end, since later changes build on them, and what they lack."""
+        return [*self._lost.values(), *(book.as_snapshot() for book in self._held.values())]
+
+    def _passes_first(self, item: Item) -> bool:
+        if isinstance(item, SequenceGap):
+            return (item.type, item.symbol_id) not in self._switched
+        return not is_market_data(item) or self._passes(item, from_second=False)
+
+    def _passes(self, message: Message, *, from_second: bool) -> bool:
+        key = key_of(message)
+        if key in self._switched:
+            is_new = from_second
+        elif isinstance(message, Trade) and message.uuid is not None:
+            is_new = not self._delivered.has_trade(message.uuid)
+        elif time_text_of(message) is None:
+            # It cannot be told from a repetition, which is what a new connection begins with.
+            is_new = not from_second or self._first_has_ended
+        else:
+            is_new = (key in self._from_second) is from_second or self._delivered.is_later(message)
+        if not is_new:
+            self.duplicates += 1
+            return False
+        self._delivered.note(message)
+        if from_second:
+            self._from_second.add(key)
+        else:
+            self._from_second.discard(key)
+        return True
+
+    def _take_gap(self, gap: SequenceGap) -> list[Item]:
+        key = (gap.type, gap.symbol_id)
+        if gap.type not in _BOOK_TYPES or key in self._switched:
+            return [gap]
+        self._held.pop(key, None)  # it is wrong now; the next snapshot will do
+        self._lost[key] = gap
+        return []
+
+    def _take_book(self, message: Book | BookL3) -> list[Item]:
+        key = key_of(message)
+        if key in self._switched:
+            return [message] if self._passes(message, from_second=True) else []
+        held = self._held.get(key)
+        if held is not None:
+            held.change(message)
+        elif message.is_snapshot:
+            held = self._held[key] = HeldBook(message)
+            self._lost.pop(key, None)
+        else:
+            self._note_lost(key, message)
+        if held is None or not self._delivered.is_later(held.latest, or_equal=True):
+            self.duplicates += 1
+            return []
+        self._switched.add(key)
+        del self._held[key]
+        snapshot = held.as_snapshot()
+        self._delivered.note(snapshot)
+        return [snapshot]
+
+    def _note_lost(self, key: Key, message: Book | BookL3) -> None:
+        sequence = message.sequence or 0
+        gap = self._lost.get(key)
+        expected = sequence if gap is None else gap.expected
+        self._lost[key] = SequenceGap(
+            type=message.type, symbol_id=message.symbol_id or "", expected=expected, received=sequence + 1
+        )

@@ -1,0 +1,218 @@
+"""The bounded queue between the I/O thread and the callbacks, and what happens when it is full."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from ..events import Dropped, SequenceGap, Undecodable
+from ..messages import Message
+from ..protocol.session import Item
+from .keys import STATE_TYPES, Key, key_of, time_ns_of
+
+PAUSE: Final = "pause"
+CONFLATE: Final = "conflate"
+DROP_OLDEST: Final = "drop_oldest"
+POLICIES: Final = (PAUSE, CONFLATE, DROP_OLDEST)
+
+#: Reading goes on below this part of what stopped it: soon, since the server's Pings wait meanwhile.
+_RESUME_PART: Final = 7 / 8
+#: Where conflating leaves more than this part, there is too little to conflate, and reading stops.
+_CONFLATED_PART: Final = 3 / 4
+#: A wait is no longer than this, so that Ctrl-C works where a wait cannot be interrupted (F17).
+_SLICE_SECONDS: Final = 0.2
+
+
+class DeliveryQueue:
+    """Items on their way to the callbacks, bounded in messages and in bytes of their text.
+
+    One read of the socket may go beyond the bounds. Messages count, and frames that could not be decoded; events are
+    few and never dropped, but for a sequence gap together with its message. ``on_room`` is called, from whichever
+    thread takes, when a full queue has room again. Any thread may take; only the I/O thread puts, which never blocks
+    (F4, F12).
+    """
+
+    def __init__(self, policy: str, max_messages: int, max_bytes: int, on_room: Callable[[], object]) -> None:
+        self._policy = policy
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._on_room = on_room
+        self._entries: deque[tuple[Item, int]] = deque()  # the size of what does not count is 0
+        self._drops: dict[tuple[str, str | None], Dropped] = {}
+        self._changed = threading.Condition()  # reentrant, since a signal handler may close in the middle
+        self._has_ended = False
+        self._full_part = _CONFLATED_PART if policy == CONFLATE else 1.0
+        self.is_full = False
+        self.is_discarding = False
+        self.is_iterated = False
+        self.messages = 0
+        self.bytes = 0
+        self.most_messages = 0
+        self.dropped = 0
+        self.conflated = 0
+        self.undelivered = 0
+
+    def put(self, items: list[Item], size: int) -> None:
+        """Append what one read brought, of so many bytes together."""
+        with self._changed:
+            if self.is_discarding:
+                self.undelivered += _count(items)
+                return
+            counted = _count(items)
+            each = max(1, size // counted) if counted else 0
+            for item in items:
+                self._entries.append((item, each if _counts(item) else 0))
+            self.messages += counted
+            self.bytes += each * counted
+            self.most_messages = max(self.most_messages, self.messages)
+            self._apply_policy()
+            self._changed.notify_all()
+
+    def put_last(self, items: list[Item], size: int) -> None:
+        """Append while the client closes: what goes beyond the bounds is counted as undelivered."""
+        if self.is_full:
+            events = [item for item in items if not _counts(item)]
+            self.undelivered += len(items) - len(events)
+            items = events
+        self.put(items, size)
+
+    def take(self, most: int, timeout: float | None = None) -> list[Item] | None:
+        """Wait for items and return at most so many; none after ``timeout`` seconds, None at the end."""
+        with self._changed:
+            if not self._wait(timeout):
+                return []
+            if not self._entries and not self._drops:
+                return None
+            taken: list[Item] = []
+            while self._drops and len(taken) < most:
+                taken.append(self._drops.pop(next(iter(self._drops))))
+            entries = self._entries
+            for _ in range(min(most - len(taken), len(entries))):
+                item, size = entries.popleft()
+                taken.append(item)
+                if size:
+                    self.messages -= 1
+                    self.bytes -= size
+            has_room = self.is_full and not self._reaches(self._full_part * _RESUME_PART)
+            if has_room:
+                self.is_full = False
+        if has_room:
+            self._on_room()
+        return taken
+
+    def end(self) -> None:
+        """Say that nothing more is put."""
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
+
+    def discard(self) -> None:
+        """Let nothing more be delivered, and count what is left. Idempotent."""
+        with self._changed:
+            self.is_discarding = True
+            self.is_full = False
+            self.undelivered += self.messages
+            self.messages = self.bytes = 0
+            self._entries.clear()
+            self._drops.clear()
+            self._changed.notify_all()
+        self._on_room()
+
+    def count_undelivered(self, items: list[Item]) -> None:
+        """Count what was taken and cannot be delivered any more."""
+        with self._changed:
+            self.undelivered += _count(items)
+
+    def end_after_fork(self) -> None:
+        """End in the child, whoever held the lock when the process was forked."""
+        self._changed = threading.Condition()
+        self.is_discarding = self._has_ended = True
+        self._entries = deque()
+        self._drops = {}
+
+    def _wait(self, timeout: float | None) -> bool:
+        """Return whether there is something, or nothing ever again; False after ``timeout``."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not (self._entries or self._drops or self._has_ended or self.is_discarding):
+            left = _SLICE_SECONDS if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._changed.wait(min(left, _SLICE_SECONDS))
+        return True
+
+    def _reaches(self, part: float) -> bool:
+        return self.messages >= self._max_messages * part or self.bytes >= self._max_bytes * part
+
+    def _apply_policy(self) -> None:
+        if not self._reaches(1.0):
+            return
+        if self._policy == PAUSE:
+            self.is_full = True
+        elif self._policy == DROP_OLDEST:
+            self._drop_oldest()
+        else:
+            self._conflate()
+            self.is_full = self._reaches(self._full_part)
+
+    def _drop_oldest(self) -> None:
+        events: list[Item] = []
+        while self.messages > self._max_messages or self.bytes > self._max_bytes:
+            item, size = self._entries.popleft()
+            if size or isinstance(item, SequenceGap):
+                self._drop(item, size)
+                self.dropped += bool(size)
+            else:
+                events.append(item)
+        self._entries.extendleft((event, 0) for event in reversed(events))
+
+    def _conflate(self) -> None:
+        """Let the newest of each key take the place of its oldest, so that each has its turn."""
+        newest: dict[Key, int] = {}
+        kept: list[tuple[Item, int]] = []
+        for item, size in self._entries:
+            if not isinstance(item, Message) or item.type not in STATE_TYPES:
+                kept.append((item, size))
+                continue
+            place = newest.setdefault(_conflation_key(item), len(kept))
+            if place == len(kept):
+                kept.append((item, size))
+            else:
+                self._drop(*kept[place])
+                self.conflated += 1
+                kept[place] = (item, size)
+        self._entries = deque(kept)
+
+    def _drop(self, item: Item, size: int) -> None:
+        """Take note of one that is not delivered. A sequence gap is part of what its ``Dropped`` says."""
+        self.messages -= bool(size)
+        self.bytes -= size
+        if isinstance(item, Message):
+            name, symbol_id, time_ns = item.type, getattr(item, "symbol_id", None), time_ns_of(item)
+        elif isinstance(item, Undecodable):
+            name, symbol_id, time_ns = "undecodable", None, item.received_ns
+        else:
+            return
+        before = self._drops.get((name, symbol_id))
+        self._drops[name, symbol_id] = Dropped(
+            type=name,
+            symbol_id=symbol_id,
+            count=1 if before is None else before.count + 1,
+            first_ns=time_ns if before is None else before.first_ns,
+            last_ns=time_ns,
+        )
+
+
+def _conflation_key(message: Message) -> Key:
+    """Each candle has its last word, so the next period's is another key."""
+    return (*key_of(message), getattr(message, "time_period_start", None))
+
+
+def _counts(item: Item) -> bool:
+    return isinstance(item, (Message, Undecodable))
+
+
+def _count(items: list[Item]) -> int:
+    return sum(map(_counts, items))

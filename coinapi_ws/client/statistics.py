@@ -1,0 +1,150 @@
+"""What the client counts, cheap enough to be always on.
+
+Written by the I/O thread, read by any; a reader sees each number whole.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ..events import Disconnected, Event, Gap, Undecodable
+from ..messages import Message
+from ..protocol.session import Frame, Item, SessionStats
+from ..timestamps import NANOSECONDS_PER_SECOND
+from .keys import is_market_data, time_ns_of, time_text_of
+
+#: Of each read from the socket the oldest message is looked at, and so many of them are kept.
+_LATENCIES: Final = 4096
+LATENCY_WINDOW_SECONDS: Final = 60.0
+RATE_WINDOW_SECONDS: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Seconds from ``time_coinapi`` to the arrival here, by this machine's clock, over the last minute.
+
+    Of each read from the socket its first message counts, which is its oldest: ``count`` are these.
+    """
+
+    p50: float
+    p99: float
+    max: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientStats:
+    """Counts of one client since it was made.
+
+    - ``messages`` and ``bytes`` by type, as received (bytes of text); ``rate`` in messages a second over the last 10 s;
+      ``surplus`` and ``jumps`` as in :class:`SessionStats`.
+    - ``queued``, ``queued_bytes``: what waits for callbacks now; ``queued_most``: the most that ever did.
+    - ``delivered``: messages that were given to a callback or an iteration; ``unhandled``: no callback listens to them;
+      ``dropped``, ``conflated``: left out by a queue policy; ``undelivered``: came or waited when no callback might
+      start any more.
+    - ``reconnects``: connections that went live after the first one; ``gaps``: ``SequenceGap`` and
+      ``ConnectionGap`` events, by class name.
+    - ``callback_failures``: how often a callback raised.
+    - ``last_message_age`` in seconds; ``latency``, None where nothing came lately; ``disconnected``: how the last
+      connection ended.
+    """
+
+    messages: Mapping[str, int]
+    bytes: Mapping[str, int]
+    rate: float
+    queued: int
+    queued_bytes: int
+    queued_most: int
+    delivered: int
+    unhandled: int
+    dropped: int
+    conflated: int
+    undelivered: int
+    surplus: int
+    jumps: Mapping[str, int]
+    reconnects: int
+    gaps: Mapping[str, int]
+    callback_failures: int
+    last_message_age: float | None
+    latency: Latency | None
+    disconnected: Disconnected | None
+
+
+class Statistics:
+    """The counters of the I/O thread."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, int] = {}
+        self.bytes: dict[str, int] = {}
+        self.gaps: dict[str, int] = {}
+        self.jumps: dict[str, int] = {}
+        self.surplus = 0
+        self.lives = 0
+        self.last_received_ns: int | None = None
+        self._latencies: deque[tuple[int, int]] = deque(maxlen=_LATENCIES)
+        #: Messages by the second in which they came.
+        self._seconds: deque[tuple[int, int]] = deque(maxlen=RATE_WINDOW_SECONDS + 1)
+
+    def receive(self, items: Sequence[Event | Frame], now: float) -> tuple[dict[str, int], int]:
+        """Count what one read brought; return the messages by type, and their bytes."""
+        counts: dict[str, int] = {}
+        size = 0
+        bytes_by_type = self.bytes
+        for item in items:
+            if isinstance(item, (Frame, Undecodable)):
+                name, length = getattr(item, "type", "") or "undecodable", len(item.payload)
+                counts[name] = counts.get(name, 0) + 1
+                bytes_by_type[name] = bytes_by_type.get(name, 0) + length
+                size += length
+                self.last_received_ns = item.received_ns
+        total = 0
+        for name, count in counts.items():
+            self.messages[name] = self.messages.get(name, 0) + count
+            total += count
+        if total:
+            second = int(now)
+            if self._seconds and self._seconds[-1][0] == second:
+                total += self._seconds.pop()[1]
+            self._seconds.append((second, total))
+        return counts, size
+
+    def deliver(self, items: Sequence[Item]) -> None:
+        """Look at what goes on to the callbacks: how late the first message is, and which gaps there are."""
+        first: Message | None = None
+        for item in items:
+            if isinstance(item, Gap):
+                name = type(item).__name__
+                self.gaps[name] = self.gaps.get(name, 0) + 1
+            elif first is None and is_market_data(item):
+                first = item
+        if first is not None and time_text_of(first) is not None:
+            self._latencies.append((first.received_ns, first.received_ns - time_ns_of(first)))
+
+    def end_session(self, stats: SessionStats) -> None:
+        """Add what an ended session has counted."""
+        self.surplus += stats.surplus
+        for name, jumps in stats.jumps.items():
+            self.jumps[name] = self.jumps.get(name, 0) + jumps
+
+    def rate(self, now: float) -> float:
+        """Return messages a second, over the last full seconds."""
+        second = int(now)
+        counted = [count for at, count in self._seconds.copy() if second - RATE_WINDOW_SECONDS <= at < second]
+        return sum(counted) / RATE_WINDOW_SECONDS
+
+    def latency(self, now_ns: int) -> Latency | None:
+        """Return percentiles over the window, None without a message in it."""
+        oldest = now_ns - int(LATENCY_WINDOW_SECONDS * NANOSECONDS_PER_SECOND)
+        late = sorted(latency for at, latency in self._latencies.copy() if at >= oldest)
+        if not late:
+            return None
+        return Latency(
+            p50=_percentile(late, 50), p99=_percentile(late, 99), max=late[-1] / NANOSECONDS_PER_SECOND, count=len(late)
+        )
+
+
+def _percentile(ascending: list[int], percent: int) -> float:
+    return ascending[(len(ascending) - 1) * percent // 100] / NANOSECONDS_PER_SECOND

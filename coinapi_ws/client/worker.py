@@ -1,0 +1,298 @@
+"""The two threads of a client: one owns the sockets, TLS, sessions and timers, the other runs the callbacks."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import selectors
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from random import random
+from typing import Final
+
+from ..drivers.selector import SelectorConnection
+from ..drivers.waiting import LONGEST_WAIT_SECONDS, Selector, wants_of
+from ..events import Disconnected
+from ..exceptions import UsageError
+from ..protocol.reconnect import Backoff
+from ..protocol.session import Item
+from ..subscription import Scope
+from .dispatch import LOGGER, Dispatcher, name_of
+from .queueing import DeliveryQueue
+from .registry import Registry
+from .settings import INLINE, ClientSettings
+from .statistics import Statistics
+from .supervisor import ClientState, Supervisor
+from .wakeup import Wakeup
+
+#: At the interpreter's end all clients together have this long to close.
+EXIT_SECONDS: Final = 2.0
+_FORKED: Final = "the process was forked, and the client stays with the parent; make a new one here"
+
+
+class Worker:
+    """Everything of a client but its face, so that the threads do not keep the face alive (F15).
+
+    Any thread may call the public methods, which never block unless they say so.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        scope: Scope,
+        *,
+        connect: Callable[[Scope], SelectorConnection],
+        backoff: Backoff,
+    ) -> None:
+        self._settings = settings
+        self._connect = connect
+        self.scope = scope
+        self.registry = Registry()
+        self.statistics = Statistics()
+        self.queue = DeliveryQueue(
+            settings.when_full, settings.max_queued_messages, settings.max_queued_bytes, self._poke
+        )
+        self.dispatcher = Dispatcher(self.queue, self.registry, self._take_callback_failure)
+        self.supervisor = Supervisor(
+            settings,
+            connect=connect,
+            deliver=self._deliver,
+            on_state=self._announce,
+            statistics=self.statistics,
+            backoff=backoff,
+            clock=time.monotonic,
+            chance=random,
+        )
+        # Reentrant, since a signal handler may call in the middle of a call.
+        self._changed = threading.Condition()
+        self._state = ClientState.IDLE
+        self._wakeup: Wakeup | None = None
+        self._io_thread: threading.Thread | None = None
+        self._dispatch_thread: threading.Thread | None = None
+        self._is_asked_to_close = False
+        self._failure: BaseException | None = None
+
+    @property
+    def state(self) -> ClientState:
+        """Where the client stands."""
+        return self._state
+
+    @property
+    def is_own_thread(self) -> bool:
+        """Whether this is one of the client's threads."""
+        return threading.current_thread() in (self._io_thread, self._dispatch_thread)
+
+    def start(self) -> None:
+        """Start the threads. Raises ``UsageError`` the second time."""
+        with self._changed:
+            if self._state is not ClientState.IDLE:
+                raise UsageError(f"the client is {self._state.value}; a client is started once, make a new one")
+            self._wakeup = Wakeup()
+            self._io_thread = threading.Thread(target=self._run, name="coinapi-ws-io", daemon=True)
+            self._state = ClientState.CONNECTING
+            try:
+                self._io_thread.start()
+            except BaseException:
+                self._wakeup.close()
+                self._state = ClientState.CLOSED
+                raise
+            _WORKERS.add(self)
+        if len(self.registry):
+            self.start_dispatching()
+
+    def start_dispatching(self) -> None:
+        """Start the thread of the callbacks, once the client is started and where it has one."""
+        with self._changed:
+            is_needed = self._io_thread is not None and self._dispatch_thread is None
+            if not is_needed or self._settings.dispatch == INLINE or self._state is ClientState.CLOSED:
+                return
+            self._dispatch_thread = threading.Thread(
+                target=self.dispatcher.run, name="coinapi-ws-dispatch", daemon=True
+            )
+            self._dispatch_thread.start()
+
+    def want(self, change: Callable[[Scope], Scope]) -> None:
+        """Change the scope by a function of the one that is wanted now, which may raise."""
+        with self._changed:
+            if self._is_asked_to_close or self._state is ClientState.CLOSED:
+                raise UsageError(_FORKED if self._failure is not None else "the client is closed; make a new one")
+            self.scope = change(self.scope)
+        self._poke()
+
+    def ask_to_close(self) -> None:
+        """Begin to close; goes on by itself."""
+        with self._changed:
+            self._is_asked_to_close = True
+            if self._state is ClientState.IDLE:
+                self._state = ClientState.CLOSED
+                self.queue.end()
+                self._changed.notify_all()
+        self._poke()
+
+    def wait_for_state(self, wanted: Callable[[ClientState], bool], timeout: float | None) -> bool:
+        """Wait for a state, at most ``timeout`` seconds; return whether it came."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while not wanted(self._state):
+                left = LONGEST_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(min(left, LONGEST_WAIT_SECONDS))
+        return True
+
+    def wait_for_threads(self, timeout: float | None) -> bool:
+        """Wait until no thread is left, at most ``timeout`` seconds; return whether that is so."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for thread in (self._io_thread, self._dispatch_thread):
+            while thread is not None and thread.is_alive():
+                left = LONGEST_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                thread.join(min(left, LONGEST_WAIT_SECONDS))
+        return True
+
+    def failure(self) -> BaseException | None:
+        """Return why the client ended, where it was not asked to: a new exception for an end of a connection (F26)."""
+        failure = self._failure or self.supervisor.failure
+        return (failure.error() or failure.as_error()) if isinstance(failure, Disconnected) else failure
+
+    def end_after_fork(self) -> None:
+        """Be closed in the child; nothing is sent, and what the parent has goes on (F16)."""
+        self._changed = threading.Condition()  # whoever held it is not here
+        self._failure = UsageError(_FORKED)
+        self._state = ClientState.CLOSED
+        self.queue.end_after_fork()
+        self._io_thread = self._dispatch_thread = None
+        if self._wakeup is not None:
+            self._wakeup.close_after_fork()
+
+    # On the I/O thread
+
+    def _run(self) -> None:
+        wakeup = self._wakeup
+        assert wakeup is not None
+        try:
+            self.supervisor.start(self.scope)
+            self._loop(wakeup)
+        except BaseException as error:  # noqa: BLE001 - the thread must not end unseen (F11)
+            LOGGER.error("the client ended by an error of its own", exc_info=error)
+            self.supervisor.abort(error)
+        finally:
+            wakeup.close()
+            self.queue.end()
+
+    def _loop(self, wakeup: Wakeup) -> None:
+        supervisor, watch = self.supervisor, _Watch(wakeup)
+        while True:
+            self._take_requests()
+            supervisor.handle_timeout()
+            if supervisor.has_ended:
+                return
+            due = supervisor.next_timeout()
+            connections = supervisor.connections()
+            for connection, ready in watch.wait(connections, None if due is None else due - time.monotonic()):
+                if connection in supervisor.connections():
+                    supervisor.handle(
+                        connection,
+                        readable=bool(ready & selectors.EVENT_READ),
+                        writable=bool(ready & selectors.EVENT_WRITE),
+                    )
+
+    def _take_requests(self) -> None:
+        if self._failure is not None:
+            self.supervisor.fail(self._failure)
+        if self._is_asked_to_close:
+            self.supervisor.close()
+        self.supervisor.set_scope(self.scope)
+        if not self.queue.is_full:
+            self.supervisor.resume()
+
+    def _deliver(self, items: list[Item], size: int) -> None:
+        if self._settings.dispatch == INLINE:
+            self.dispatcher.deliver(items)
+        elif self._state is ClientState.CLOSING:
+            self.queue.put_last(items, size)
+        else:
+            self.queue.put(items, size)
+            if self.queue.is_full:
+                self.supervisor.pause()
+
+    def _announce(self, state: ClientState) -> None:
+        with self._changed:
+            self._state = state
+            self._changed.notify_all()
+
+    # On whichever thread
+
+    def _take_callback_failure(self, error: BaseException) -> None:
+        if self._settings.stop_on_callback_error and self._failure is None:
+            self._failure = error
+            self.queue.discard()
+
+    def _poke(self) -> None:
+        if self._wakeup is not None:
+            self._wakeup.poke()
+
+    def describe_running(self) -> str:
+        """Say which callback is running now, for those who wait for it."""
+        running = self.dispatcher.running
+        return "no callback is running" if running is None else f"the callback {name_of(running)} is running"
+
+
+class _Watch:
+    """What the I/O thread waits for: the wakeup, and the connections as they want to be watched now."""
+
+    def __init__(self, wakeup: Wakeup) -> None:
+        self._wakeup = wakeup
+        self._watched: list[tuple[SelectorConnection, int, int, int]] = []
+        self._selector = self._made()
+
+    def wait(
+        self, connections: list[SelectorConnection], seconds: float | None
+    ) -> list[tuple[SelectorConnection, int]]:
+        """Wait until one is ready, somebody pokes, or the time has passed; return the ready ones."""
+        watched = [
+            (connection, connection.fileno(), connection.fd_generation, wants)
+            for connection in connections
+            if (wants := wants_of(connection))
+        ]
+        if watched != self._watched:
+            # A new one is cheap for so few, and asks nothing of descriptors that were closed since (F21).
+            self._watched, self._selector = watched, self._made()
+            for connection, descriptor, _, wants in watched:
+                self._selector.register(descriptor, wants, connection)
+        ready = self._selector.select(None if seconds is None else max(0.0, seconds))
+        self._wakeup.drain()
+        return [(key.data, events) for key, events in ready if key.data is not None]
+
+    def _made(self) -> selectors.BaseSelector:
+        selector = Selector()
+        selector.register(self._wakeup.fileno(), selectors.EVENT_READ)
+        return selector
+
+
+#: All that the interpreter's end, and a forked child, have to think of.
+_WORKERS: Final[weakref.WeakSet[Worker]] = weakref.WeakSet()
+
+
+def _close_all_at_exit() -> None:
+    """Give open connections a Close frame, for a moment; daemon threads end with the interpreter anyhow (F13, F14)."""
+    workers = list(_WORKERS)
+    for worker in workers:
+        worker.ask_to_close()
+    deadline = time.monotonic() + EXIT_SECONDS
+    for worker in workers:
+        if not worker.wait_for_threads(max(0.0, deadline - time.monotonic())):
+            worker.queue.discard()
+
+
+def _end_all_after_fork() -> None:
+    for worker in list(_WORKERS):
+        worker.end_after_fork()
+
+
+atexit.register(_close_all_at_exit)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_end_all_after_fork)
