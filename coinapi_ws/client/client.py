@@ -218,13 +218,14 @@ class Client:
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the client has ended and its last callback returned, at most ``timeout`` seconds; return whether.
 
-        Raises what ended it, where that was not :meth:`close`. Blocks. Raises ``UsageError`` in a callback, which would
+        Raises what ended it, where that was not :meth:`close`; ``SlowConsumerError`` also while the callback that is too
+        slow goes on. Blocks. Raises ``UsageError`` in a callback, which would
         wait for itself, and before the start.
         """
         self._check_foreign_thread("join()")
         if self.state is ClientState.IDLE:
             raise UsageError("join() comes after start()")
-        if not self._worker.wait_for_threads(timeout):
+        if not self._worker.wait_for_threads(timeout, slow_callback_too=False):
             return False
         self._raise_failure()
         return True

@@ -185,8 +185,12 @@ class Supervisor:
             if due is not None and due <= now:
                 self._take(connection, connection.handle_timeout())
         if (due := self._pause_ends()) is not None and due <= now:
-            seconds = self._settings.slow_consumer_timeout
-            self.fail(SlowConsumerError(f"the queue was full for {seconds:g} s: callbacks are slower than the market"))
+            self.fail(
+                SlowConsumerError(
+                    f"the queue of {self._settings.max_queued_messages} messages was full for "
+                    f"{self._settings.slow_consumer_timeout:g} s: the callbacks are slower than the market"
+                )
+            )
         if self._handover_ends is not None and self._handover_ends <= now:
             self._end_handover()
         if quiet := self._quiet.report(now):

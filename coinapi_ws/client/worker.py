@@ -15,7 +15,7 @@ from typing import Final
 from ..drivers.selector import SelectorConnection
 from ..drivers.waiting import LONGEST_WAIT_SECONDS, Selector, wants_of
 from ..events import Disconnected
-from ..exceptions import UsageError
+from ..exceptions import SlowConsumerError, UsageError
 from ..protocol.reconnect import Backoff
 from ..protocol.session import Item
 from ..subscription import Scope
@@ -142,11 +142,16 @@ class Worker:
                 self._changed.wait(min(left, LONGEST_WAIT_SECONDS))
         return True
 
-    def wait_for_threads(self, timeout: float | None) -> bool:
-        """Wait until no thread is left, at most ``timeout`` seconds; return whether that is so."""
+    def wait_for_threads(self, timeout: float | None, *, slow_callback_too: bool = True) -> bool:
+        """Wait until no thread is left, at most ``timeout`` seconds; return whether that is so.
+
+        Without ``slow_callback_too`` it does not wait for a callback that was so slow that the client ended.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         for thread in (self._io_thread, self._dispatch_thread):
             while thread is not None and thread.is_alive():
+                if not slow_callback_too and isinstance(self.supervisor.failure, SlowConsumerError):
+                    return True
                 left = LONGEST_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     return False
