@@ -205,7 +205,9 @@ class Quiet(Event):
         """Say in one line what is known."""
         counts = ", ".join(f"{count} {name}" for name, count in self.received) or "nothing at all"
         advice = "" if self.last_ns is not None else "; perhaps the filter matches nothing, or nothing is traded"
-        return f"no {self.type} for {self.seconds:g} s, asked for by {self.asked!r}; received: {counts}{advice}"
+        asked = repr(self.asked)
+        asked = asked if len(asked) <= _SHOWN_TEXT else f"{asked[:_SHOWN_TEXT]} …"
+        return f"no {self.type} for {self.seconds:g} s, asked for by {asked}; received: {counts}{advice}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,7 @@ class DeliveryQueue:
         """Append what one read brought, of so many bytes together."""
         with self._changed:
             if self.is_discarding:
+                self._clear()
                 self.undelivered += _count(items)
                 return
             counted = _count(items)
@@ -84,6 +85,8 @@ class DeliveryQueue:
         with self._changed:
             if not self._wait(timeout):
                 return []
+            if self.is_discarding:
+                self._clear()
             if not self._entries and not self._drops:
                 return None
             taken: list[Item] = []
@@ -106,18 +109,18 @@ class DeliveryQueue:
     def end(self) -> None:
         """Say that nothing more is put."""
         with self._changed:
+            if self.is_discarding:
+                self._clear()
             self._has_ended = True
             self._changed.notify_all()
 
     def discard(self) -> None:
-        """Let nothing more be delivered, and count what is left. Idempotent."""
+        """Let nothing more be delivered; what is left is undelivered. Idempotent.
+
+        A signal handler may call this in the middle of a :meth:`take`, so what is left is not touched here.
+        """
         with self._changed:
             self.is_discarding = True
-            self.is_full = False
-            self.undelivered += self.messages
-            self.messages = self.bytes = 0
-            self._entries.clear()
-            self._drops.clear()
             self._changed.notify_all()
         self._on_room()
 
@@ -132,6 +135,13 @@ class DeliveryQueue:
         self.is_discarding = self._has_ended = True
         self._entries = deque()
         self._drops = {}
+
+    def _clear(self) -> None:
+        self.undelivered += self.messages
+        self.messages = self.bytes = 0
+        self.is_full = False
+        self._entries.clear()
+        self._drops.clear()
 
     def _wait(self, timeout: float | None) -> bool:
         """Return whether there is something, or nothing ever again; False after ``timeout``."""

@@ -117,7 +117,7 @@ class Supervisor:
 
     def set_scope(self, scope: Scope) -> None:
         """Want another scope; an empty one parks the client."""
-        if self._is_closing or scope == self._wanted:
+        if self._is_closing or scope is self._wanted:
             return
         self._change_scope(scope)
         for connection in self.connections():
@@ -149,8 +149,10 @@ class Supervisor:
         for connection in self.connections():
             connection.abandon()
             self.disconnected = connection.disconnected
+        endings = [ending for connection in self.connections() if (ending := connection.disconnected) is not None]
         self._current = self._successor = None
         self._move(ClientState.CLOSED)
+        self._deliver([*endings, *self._gaps.end()], 0)
 
     def pause(self) -> None:
         """Stop reading: the queue is full. Idempotent."""
@@ -160,6 +162,8 @@ class Supervisor:
 
     def resume(self) -> None:
         """Go on reading. Idempotent."""
+        if self._paused_since is None:
+            return
         self._paused_since = None
         for connection in self.connections():
             connection.resume_reading()
@@ -188,7 +192,7 @@ class Supervisor:
             self.fail(
                 SlowConsumerError(
                     f"the queue of {self._settings.max_queued_messages} messages was full for "
-                    f"{self._settings.slow_consumer_timeout:g} s: the callbacks are slower than the market"
+                    f"{self._settings.slow_consumer_timeout:g} s: callbacks, or an iteration, did not take them in time"
                 )
             )
         if self._handover_ends is not None and self._handover_ends <= now:
@@ -277,6 +281,8 @@ class Supervisor:
     # Ends
 
     def _end_of(self, connection: SelectorConnection, ending: Disconnected) -> None:
+        if connection not in self.connections():
+            return  # its end was dealt with in the middle of something else
         LOGGER.info("disconnected: %s", ending.summary())
         self._statistics.end_session(connection.stats())
         self.disconnected = ending

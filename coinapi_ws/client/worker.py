@@ -182,7 +182,7 @@ class Worker:
             self.supervisor.start(self.scope)
             self._loop(wakeup)
         except BaseException as error:  # noqa: BLE001 - the thread must not end unseen (F11)
-            LOGGER.error("the client ended by an error of its own", exc_info=error)
+            LOGGER.error("the client ended by an error on its own thread", exc_info=error)
             self.supervisor.abort(error)
         finally:
             wakeup.close()
@@ -243,7 +243,11 @@ class Worker:
     def describe_running(self) -> str:
         """Say which callback is running now, for those who wait for it."""
         running = self.dispatcher.running
-        return "no callback is running" if running is None else f"the callback {name_of(running)} is running"
+        return (
+            "no callback is running, but perhaps a name is being resolved"
+            if running is None
+            else f"the callback {name_of(running)} is running"
+        )
 
 
 class _Watch:
