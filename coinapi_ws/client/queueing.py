@@ -53,14 +53,19 @@ class DeliveryQueue:
         self.most_messages = 0
         self.dropped = 0
         self.conflated = 0
-        self.undelivered = 0
+        self._undelivered = 0
+
+    @property
+    def undelivered(self) -> int:
+        """How many messages came or waited when nothing might be delivered any more."""
+        return self._undelivered + (self.messages if self.is_discarding else 0)
 
     def put(self, items: list[Item], size: int) -> None:
         """Append what one read brought, of so many bytes together."""
         with self._changed:
             if self.is_discarding:
                 self._clear()
-                self.undelivered += _count(items)
+                self._undelivered += _count(items)
                 return
             counted = _count(items)
             each = max(1, size // counted) if counted else 0
@@ -76,7 +81,7 @@ class DeliveryQueue:
         """Append while the client closes: what goes beyond the bounds is counted as undelivered."""
         if self.is_full:
             events = [item for item in items if not _counts(item)]
-            self.undelivered += len(items) - len(events)
+            self._undelivered += len(items) - len(events)
             items = events
         self.put(items, size)
 
@@ -127,7 +132,7 @@ class DeliveryQueue:
     def count_undelivered(self, items: list[Item]) -> None:
         """Count what was taken and cannot be delivered any more."""
         with self._changed:
-            self.undelivered += _count(items)
+            self._undelivered += _count(items)
 
     def end_after_fork(self) -> None:
         """End in the child, whoever held the lock when the process was forked."""
@@ -137,7 +142,7 @@ class DeliveryQueue:
         self._drops = {}
 
     def _clear(self) -> None:
-        self.undelivered += self.messages
+        self._undelivered += self.messages
         self.messages = self.bytes = 0
         self.is_full = False
         self._entries.clear()

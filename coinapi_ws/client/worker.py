@@ -243,11 +243,9 @@ class Worker:
     def describe_running(self) -> str:
         """Say which callback is running now, for those who wait for it."""
         running = self.dispatcher.running
-        return (
-            "no callback is running, but perhaps a name is being resolved"
-            if running is None
-            else f"the callback {name_of(running)} is running"
-        )
+        if running is None:
+            return "no callback is running, but perhaps a name is being resolved"
+        return f"the callback {name_of(running)} is running"
 
 
 class _Watch:
