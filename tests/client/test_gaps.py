@@ -1,0 +1,100 @@
+"""One gap for each time without a connection, and none where nothing was on its way."""
+
+from __future__ import annotations
+
+import pytest
+from builders import heartbeat, ns, quote, trade
+
+from coinapi_ws import Asset, Cause, ConnectionGap, Disconnected, ErrorMessage, Live, ReconnectNotice, Scope, Subscription
+from coinapi_ws.client.gaps import ConnectionGaps
+
+SCOPE = Scope(Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"]))
+OTHER = Scope(Subscription(["quote"], symbol_ids=["COINBASE_SPOT_BTC_USD$"]))
+
+
+def ended(cause: Cause = Cause.NETWORK, stage: str = "live", detail: str = "it broke") -> Disconnected:
+    return Disconnected(cause=cause, initiator="network", detail=detail, stage=stage)
+
+
+def gap(from_ns: int | None, to_ns: int | None, ending: Disconnected | None = None) -> ConnectionGap:
+    return ConnectionGap(from_ns=from_ns, to_ns=to_ns, reason=(ending or ended()).summary(), scope=SCOPE)
+
+
+def test_without_a_cut_items_pass_as_they_are() -> None:
+    gaps, items = ConnectionGaps(), [heartbeat(), trade(1), trade(2)]
+    assert gaps.deliver(items) == items
+    assert gaps.end() == []
+
+
+def test_the_gap_comes_right_before_the_first_market_data_after_the_cut() -> None:
+    gaps = ConnectionGaps()
+    gaps.deliver([trade(1), trade(5), heartbeat()])
+    gaps.cut(ended(), SCOPE)
+    before = [Live(received_ns=0), heartbeat(), ErrorMessage(message="x"), ReconnectNotice()]
+    assert gaps.deliver(before) == before
+    assert gaps.deliver([heartbeat(), trade(9), quote(10)]) == [heartbeat(), gap(ns(5), ns(9)), trade(9), quote(10)]
+    assert gaps.deliver([trade(11)]) == [trade(11)]
+    assert gaps.end() == []
+
+
+def test_the_items_given_are_left_alone() -> None:
+    gaps, items = ConnectionGaps(), [trade(1)]
+    gaps.cut(ended(), SCOPE)
+    assert len(gaps.deliver(items)) == 2
+    assert len(items) == 1
+
+
+def test_failed_attempts_do_not_begin_another_gap() -> None:
+    gaps = ConnectionGaps()
+    gaps.deliver([trade(1)])
+    gaps.cut(ended(detail="first"), SCOPE)
+    gaps.cut(ended(stage="connect", detail="second"), SCOPE)
+    gaps.cut(ended(detail="third"), OTHER)
+    assert gaps.deliver([trade(9)]) == [gap(ns(1), ns(9), ended(detail="first")), trade(9)]
+
+
+def test_each_cut_has_a_gap_of_its_own() -> None:
+    gaps = ConnectionGaps()
+    found = []
+    for moment in (1, 5, 9):
+        found += gaps.deliver([trade(moment), trade(moment + 1)])
+        gaps.cut(ended(), SCOPE)
+    assert [item for item in found if isinstance(item, ConnectionGap)] == [gap(ns(2), ns(5)), gap(ns(6), ns(9))]
+
+
+@pytest.mark.parametrize("stage", ["connect", "upgrade"])
+def test_a_connection_without_a_hello_loses_nothing(stage: str) -> None:
+    gaps = ConnectionGaps()
+    gaps.cut(ended(stage=stage), SCOPE)
+    assert gaps.deliver([trade(9)]) == [trade(9)]
+
+
+@pytest.mark.parametrize("cause", [Cause.CREDENTIALS, Cause.SCOPE])
+def test_where_key_or_scope_were_refused_nothing_was_on_its_way(cause: Cause) -> None:
+    gaps = ConnectionGaps()
+    gaps.cut(ended(cause, stage="hello"), SCOPE)
+    assert gaps.end() == []
+
+
+def test_a_connection_that_broke_after_its_hello_has_a_gap_without_a_beginning() -> None:
+    gaps = ConnectionGaps()
+    gaps.cut(ended(stage="hello"), SCOPE)
+    assert gaps.deliver([trade(9)]) == [gap(None, ns(9), ended(stage="hello")), trade(9)]
+
+
+def test_a_message_without_a_time_counts_from_when_it_was_received() -> None:
+    gaps = ConnectionGaps()
+    gaps.deliver([Asset(asset_id="BTC", received_ns=7)])
+    gaps.cut(ended(), SCOPE)
+    [first, _] = gaps.deliver([Asset(asset_id="BTC", received_ns=8)])
+    assert first == gap(7, 8)
+
+
+def test_at_the_end_the_gap_is_open_and_then_all_begins_anew() -> None:
+    gaps = ConnectionGaps()
+    gaps.deliver([trade(1)])
+    gaps.cut(ended(), SCOPE)
+    assert gaps.end() == [gap(ns(1), None)]
+    assert gaps.end() == []
+    gaps.cut(ended(), SCOPE)
+    assert gaps.deliver([trade(9)]) == [gap(None, ns(9)), trade(9)]
