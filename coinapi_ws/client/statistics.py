@@ -147,4 +147,5 @@ class Statistics:
 
 
 def _percentile(ascending: list[int], percent: int) -> float:
-    return ascending[(len(ascending) - 1) * percent // 100] / NANOSECONDS_PER_SECOND
+    rank = -(-len(ascending) * percent // 100)  # the nearest one, rounded up
+    return ascending[rank - 1] / NANOSECONDS_PER_SECOND
