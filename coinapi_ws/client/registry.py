@@ -105,8 +105,9 @@ def _listener(kind: Kind, callback: Callback, symbol_id: str | None) -> _Listene
         symbol_id = symbol_id.removesuffix("$")
         if not symbol_id or symbol_id.endswith("_"):
             raise ConfigurationError(f"symbol_id is one whole symbol id here, not the prefix {symbol_id!r}")
-        if name is None and not (hasattr(heard_class, "symbol_id") or heard_class is Message):
-            raise ConfigurationError(f"{heard_class.__name__} has no symbol_id")
+        narrowed = heard_class if name is None else MESSAGE_TYPES.get(name, Message)
+        if not hasattr(narrowed, "symbol_id") and narrowed is not Message:
+            raise ConfigurationError(f"{name or heard_class.__name__} has no symbol_id")
     return _Listener(heard_class, name, symbol_id, callback)
 
 
