@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 from builders import heartbeat, ns, quote, trade
 
-from coinapi_ws import Asset, Cause, ConnectionGap, Disconnected, ErrorMessage, Live, ReconnectNotice, Scope, Subscription
+from coinapi_ws import (
+    Asset,
+    Cause,
+    ConnectionGap,
+    Disconnected,
+    ErrorMessage,
+    Live,
+    ReconnectNotice,
+    Scope,
+    Subscription,
+)
 from coinapi_ws.client.gaps import ConnectionGaps
 
 SCOPE = Scope(Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"]))

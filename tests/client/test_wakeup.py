@@ -103,9 +103,7 @@ def test_both_ends_are_non_blocking_f25(wakeup: Wakeup) -> None:
     assert not is_readable(wakeup)
 
 
-def test_a_signal_handler_pokes_in_the_middle_of_a_poke_f25(
-    wakeup: Wakeup, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_handler_pokes_in_the_middle_of_a_poke_f25(wakeup: Wakeup, monkeypatch: pytest.MonkeyPatch) -> None:
     """F25: a lock that is not reentrant would wait for ever."""
 
     class Interrupted:
