@@ -176,12 +176,17 @@ class DeliveryQueue:
         events: list[Item] = []
         while self.messages > self._max_messages or self.bytes > self._max_bytes:
             item, size = self._entries.popleft()
-            if size or isinstance(item, SequenceGap):
+            if size:
                 self._drop(item, size)
-                self.dropped += bool(size)
-            else:
+                self.dropped += 1
+            elif not isinstance(item, SequenceGap) or not self._is_next(item):
                 events.append(item)
         self._entries.extendleft((event, 0) for event in reversed(events))
+
+    def _is_next(self, gap: SequenceGap) -> bool:
+        """Return whether the message that shows the gap is next to go, with a ``Dropped`` that says so."""
+        item, _ = self._entries[0]
+        return isinstance(item, Message) and key_of(item) == (gap.type, gap.symbol_id)
 
     def _conflate(self) -> None:
         """Let the newest of each key take the place of its oldest, so that each has its turn."""
@@ -201,15 +206,14 @@ class DeliveryQueue:
         self._entries = deque(kept)
 
     def _drop(self, item: Item, size: int) -> None:
-        """Take note of one that is not delivered. A sequence gap is part of what its ``Dropped`` says."""
-        self.messages -= bool(size)
+        """Take note of a message, or of a frame that is none, that is not delivered."""
+        self.messages -= 1
         self.bytes -= size
         if isinstance(item, Message):
             name, symbol_id, time_ns = item.type, getattr(item, "symbol_id", None), time_ns_of(item)
-        elif isinstance(item, Undecodable):
-            name, symbol_id, time_ns = "undecodable", None, item.received_ns
         else:
-            return
+            assert isinstance(item, Undecodable)
+            name, symbol_id, time_ns = "undecodable", None, item.received_ns
         before = self._drops.get((name, symbol_id))
         self._drops[name, symbol_id] = Dropped(
             type=name,

@@ -12,6 +12,7 @@ from builders import ADA, BTC, asset, book, book5, candle, heartbeat, ns, quote,
 from peers import PATIENCE_SECONDS
 
 from coinapi_ws import Dropped, Live, Message, SequenceGap, Undecodable
+from coinapi_ws.client import queueing
 from coinapi_ws.client.queueing import DeliveryQueue
 
 GAP = SequenceGap(type="book", symbol_id=BTC, expected=5, received=9)
@@ -330,8 +331,9 @@ def test_discarding_counts_what_is_left_and_what_comes_f4() -> None:
     assert queue.is_full
     queue.discard()
     assert queue.rooms == 1
-    assert (queue.is_full, queue.messages, queue.bytes, queue.undelivered) == (False, 0, 0, 2)
+    assert queue.undelivered == 2  # at once
     assert queue.take(1) is None
+    assert (queue.is_full, queue.messages, queue.bytes, queue.undelivered) == (False, 0, 0, 2)
     queue.discard()
     queue.add(trade(3), LIVE)
     queue.count_undelivered([trade(4), LIVE])
@@ -359,23 +361,12 @@ def test_while_closing_what_goes_beyond_the_bounds_is_undelivered() -> None:
     assert queue.all() == [trade(4)]
 
 
-def test_a_forked_child_has_an_ended_queue_though_another_thread_held_the_lock_f16() -> None:
-    """F16: the thread that held it is not in the child."""
-    queue, held, done = Made(), threading.Event(), threading.Event()
-    queue.add(trade(1))
-
-    def hold() -> None:
-        with queue._changed:
-            held.set()
-            assert done.wait(PATIENCE_SECONDS)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert held.wait(PATIENCE_SECONDS)
+def test_a_forked_child_has_an_ended_queue_f16() -> None:
+    """F16: what waits is the parent's."""
+    queue = Made("drop_oldest", messages=1)
+    queue.add(trade(1), trade(2))
     queue.end_after_fork()
     assert queue.take(1) is None
-    done.set()
-    thread.join()
 
 
 # Whoever waits
@@ -401,24 +392,26 @@ def test_who_waits_is_woken(act: Callable[[Made], None], result: object, timeout
     assert taken == [result]
 
 
-def test_who_waits_long_goes_on_waiting() -> None:
-    """A wait is a loop of short ones (F17)."""
-    queue, taken = Made(), []
-    waits = 0
+def test_who_waits_long_waits_in_slices_f17(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F17: where a wait cannot be interrupted, Ctrl-C has its turn after each."""
 
-    class Counting(threading.Condition):
-        def wait(self, timeout: float | None = None) -> bool:
-            nonlocal waits
-            assert timeout is not None
-            assert timeout <= 0.2
-            waits += 1
-            if waits == 3:
-                queue.add(trade(1))
+    class Looking(Made):
+        looks = 0
+
+        @property
+        def is_discarding(self) -> bool:
+            self.looks += 1
+            if self.looks == 10:
+                self.add(trade(1))  # by who waits, so nobody is woken
             return False
 
-    queue._changed = Counting()
-    taken.append(queue.take(1))
-    assert (taken, waits) == ([[trade(1)]], 3)
+        @is_discarding.setter
+        def is_discarding(self, value: bool) -> None: ...
+
+    monkeypatch.setattr(queueing, "_SLICE_SECONDS", 0.001)
+    queue = Looking()
+    assert queue.take(1) == [trade(1)]
+    assert queue.looks >= 10
 
 
 def test_a_wait_has_an_end() -> None:
