@@ -59,7 +59,7 @@ def make(options: Callable[..., Options], clock: FakeClock) -> Iterator[Callable
     made: list[SelectorConnection] = []
 
     def make_one(url: str, *, scope: Scope | None = None, **more: Any) -> SelectorConnection:
-        mine = {name: more.pop(name) for name in ("ssl_context", "resolve", "dial", "pacer") if name in more}
+        mine = {name: more.pop(name) for name in ("ssl_context", "resolve", "dial", "pacer", "decode") if name in more}
         mine = {"pacer": SharedPacer(), "clock": clock, "wall_clock_ns": lambda: 42, **mine}
         made.append(SelectorConnection(options(url, **more), scope or Scope(TRADES), **mine))
         return made[-1]

@@ -194,3 +194,23 @@ def test_memory_is_bounded_by_the_window() -> None:
 )
 def test_the_longest_wait_that_the_headers_ask_for(response: list[tuple[str, str]], seconds: float | None) -> None:
     assert retry_after_seconds(response) == seconds
+
+
+def test_who_was_told_to_wait_blocks_all_that_share_the_budget() -> None:
+    pacer = Pacer()
+    pacer.block(HOST, UPGRADE, 130.0)
+    assert allowed(pacer, 100.0, UPGRADE) == 130.0
+    assert pacer.take(HOST, UPGRADE, 100.0, is_vendor=False) == 130.0
+    assert pacer.take(HOST, UPGRADE, 130.0, is_vendor=False) == 130.0
+    assert allowed(pacer, 100.0, HELLO) == 100.0
+    assert allowed(pacer, 100.0, UPGRADE, host="other.test") == 100.0
+
+
+def test_the_longest_block_counts_and_the_budget_beside_it() -> None:
+    pacer = Pacer()
+    pacer.block(HOST, UPGRADE, 130.0)
+    pacer.block(HOST, UPGRADE, 120.0)
+    assert allowed(pacer, 100.0, UPGRADE) == 130.0
+    for _ in range(DEFAULT_LIMIT):
+        record(pacer, 125.0, UPGRADE, is_vendor=True)
+    assert allowed(pacer, 126.0, UPGRADE, is_vendor=True) == 125.0 + DEFAULT_WINDOW_SECONDS
