@@ -27,8 +27,9 @@ from .statistics import Statistics
 from .supervisor import ClientState, Supervisor
 from .wakeup import Wakeup
 
-#: At the interpreter's end all clients together have this long to close.
+#: At the interpreter's end all clients together have this long to close, and the first part of it to deliver.
 EXIT_SECONDS: Final = 2.0
+_DELIVERING_AT_EXIT_SECONDS: Final = 1.5
 _FORKED: Final = "the process was forked, and the client stays with the parent; make a new one here"
 
 
@@ -287,10 +288,17 @@ def _close_all_at_exit() -> None:
     workers = list(_WORKERS)
     for worker in workers:
         worker.ask_to_close()
-    deadline = time.monotonic() + EXIT_SECONDS
-    for worker in workers:
-        if not worker.wait_for_threads(max(0.0, deadline - time.monotonic())):
-            worker.queue.discard()
+    begun = time.monotonic()
+    late = [worker for worker in workers if not worker.wait_for_threads(_until(begun + _DELIVERING_AT_EXIT_SECONDS))]
+    for worker in late:
+        worker.queue.discard()
+    for worker in late:
+        # A callback that is cut off while it prints may leave a stream locked, for which the interpreter waits.
+        worker.wait_for_threads(_until(begun + EXIT_SECONDS))
+
+
+def _until(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
 
 
 def _end_all_after_fork() -> None:
