@@ -131,9 +131,12 @@ class DeliveryQueue:
         with self._monitor.lock:
             self.undelivered += _count(items)
 
-    def end_after_fork(self) -> None:
-        """End in the child, whoever held the lock when the process was forked."""
+    def renew_lock(self) -> None:
+        """Forget, in a forked child, whoever held the lock."""
         self._monitor = Monitor()
+
+    def end_after_fork(self) -> None:
+        """End in the child."""
         self.is_discarding = self._has_ended = True
         self._entries = deque()
         self._drops = {}

@@ -74,6 +74,8 @@ class Worker:
         self._dispatch_thread: threading.Thread | None = None
         self._is_asked_to_close = False
         self._failure: BaseException | None = None
+        self._is_forked = False
+        _WORKERS.add(self)
 
     @property
     def state(self) -> ClientState:
@@ -105,7 +107,6 @@ class Worker:
                 self._wakeup.close()
                 self._state = ClientState.CLOSED
                 raise
-            _WORKERS.add(self)
         if len(self.registry):
             self.start_dispatching()
 
@@ -124,7 +125,7 @@ class Worker:
         """Change the scope by a function of the one that is wanted now, which may raise."""
         with self._monitor.lock:
             if self._is_asked_to_close or self._state is ClientState.CLOSED:
-                raise UsageError(_FORKED if self._failure is not None else "the client is closed; make a new one")
+                raise UsageError(_FORKED if self._is_forked else "the client is closed; make a new one")
             self.scope = change(self.scope)
         self._poke()
 
@@ -171,10 +172,16 @@ class Worker:
         return (failure.error() or failure.as_error()) if isinstance(failure, Disconnected) else failure
 
     def end_after_fork(self) -> None:
-        """Be closed in the child; nothing is sent, and what the parent has goes on (F16)."""
+        """Be closed in the child; nothing is sent, and what the parent has goes on (F16). Not started, be as before."""
         self._monitor = Monitor()  # whoever held it is not here
-        self._failure = UsageError(_FORKED)
-        self._state = ClientState.CLOSED
+        self.registry.renew_lock()
+        self.queue.renew_lock()
+        if self._state is ClientState.IDLE:
+            return
+        if self._state is not ClientState.CLOSED:
+            self._is_forked = True
+            self._failure = UsageError(_FORKED)
+            self._state = ClientState.CLOSED
         self.queue.end_after_fork()
         self._io_thread = self._dispatch_thread = None
         if self._wakeup is not None:
