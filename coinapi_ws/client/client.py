@@ -233,13 +233,14 @@ class Client:
     def close(self, timeout: float = DEFAULT_CLOSE_SECONDS) -> bool:
         """Close the connection, deliver what was received, and end, within ``timeout`` seconds; idempotent.
 
-        True: no thread is left and no callback will run. False: the time was too short, or this is a callback; then no
-        new callback starts, what was not delivered is counted as ``undelivered``, and the threads end by themselves,
-        as soon as a callback that is running returns.
+        True: no thread is left and no callback will run. False: the time was too short, or this is a callback, or a
+        signal handler that came into the middle of another call of this client; then no new callback starts, what was
+        not delivered is counted as ``undelivered``, and the threads end by themselves, as soon as a callback that is
+        running returns.
         """
         worker = self._worker
         worker.ask_to_close()
-        if worker.is_own_thread:
+        if worker.is_own_thread or worker.is_interrupted:
             worker.queue.discard()
             return False
         has_ended = worker.wait_for_threads(timeout)
@@ -263,9 +264,11 @@ class Client:
     def __del__(self) -> None:
         worker: Worker | None = getattr(self, "_worker", None)  # there is none where the options were wrong
         if worker is not None and worker.state not in (ClientState.IDLE, ClientState.CLOSING, ClientState.CLOSED):
-            warnings.warn(f"a client was left open: {self!r}", ResourceWarning, source=self, stacklevel=2)
+            shown = repr(self)
             worker.ask_to_close()
             worker.queue.discard()
+            # Last, since it raises where warnings are errors.
+            warnings.warn(f"a client was left open: {shown}", ResourceWarning, source=self, stacklevel=2)
 
     # Iteration
 

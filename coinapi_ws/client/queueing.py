@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from ..events import Dropped, SequenceGap, Undecodable
 from ..messages import Message
 from ..protocol.session import Item
 from .keys import STATE_TYPES, Key, key_of, time_ns_of
+from .monitor import Monitor
 
 PAUSE: Final = "pause"
 CONFLATE: Final = "conflate"
@@ -42,7 +42,7 @@ class DeliveryQueue:
         self._on_room = on_room
         self._entries: deque[tuple[Item, int]] = deque()  # the size of what does not count is 0
         self._drops: dict[tuple[str, str | None], Dropped] = {}
-        self._changed = threading.Condition()  # reentrant, since a signal handler may close in the middle
+        self._monitor = Monitor()
         self._has_ended = False
         self._full_part = _CONFLATED_PART if policy == CONFLATE else 1.0
         self.is_full = False
@@ -60,9 +60,14 @@ class DeliveryQueue:
         """How many messages came or waited when nothing might be delivered any more."""
         return self._undelivered + (self.messages if self.is_discarding else 0)
 
+    @property
+    def is_held_here(self) -> bool:
+        """Whether this thread is in the middle of a call: a signal handler that is must not wait for others."""
+        return self._monitor.is_held_here()
+
     def put(self, items: list[Item], size: int) -> None:
         """Append what one read brought, of so many bytes together."""
-        with self._changed:
+        with self._monitor.lock:
             if self.is_discarding:
                 self._clear()
                 self._undelivered += _count(items)
@@ -75,7 +80,7 @@ class DeliveryQueue:
             self.bytes += each * counted
             self.most_messages = max(self.most_messages, self.messages)
             self._apply_policy()
-            self._changed.notify_all()
+            self._monitor.notify_all()
 
     def put_last(self, items: list[Item], size: int) -> None:
         """Append while the client closes: what goes beyond the bounds is counted as undelivered."""
@@ -87,7 +92,7 @@ class DeliveryQueue:
 
     def take(self, most: int, timeout: float | None = None) -> list[Item] | None:
         """Wait for items and return at most so many; none after ``timeout`` seconds, None at the end."""
-        with self._changed:
+        with self._monitor.lock:
             if not self._wait(timeout):
                 return []
             if self.is_discarding:
@@ -113,30 +118,33 @@ class DeliveryQueue:
 
     def end(self) -> None:
         """Say that nothing more is put."""
-        with self._changed:
+        with self._monitor.lock:
             if self.is_discarding:
                 self._clear()
             self._has_ended = True
-            self._changed.notify_all()
+            self._monitor.notify_all()
 
     def discard(self) -> None:
         """Let nothing more be delivered; what is left is undelivered. Idempotent.
 
         A signal handler may call this in the middle of a :meth:`take`, so what is left is not touched here.
         """
-        with self._changed:
+        with self._monitor.lock:
             self.is_discarding = True
-            self._changed.notify_all()
+            self._monitor.notify_all()
         self._on_room()
 
     def count_undelivered(self, items: list[Item]) -> None:
         """Count what was taken and cannot be delivered any more."""
-        with self._changed:
+        with self._monitor.lock:
             self._undelivered += _count(items)
 
+    def renew_lock(self) -> None:
+        """Forget, in a forked child, whoever held the lock."""
+        self._monitor = Monitor()
+
     def end_after_fork(self) -> None:
-        """End in the child, whoever held the lock when the process was forked."""
-        self._changed = threading.Condition()
+        """End in the child."""
         self.is_discarding = self._has_ended = True
         self._entries = deque()
         self._drops = {}
@@ -155,7 +163,7 @@ class DeliveryQueue:
             left = _SLICE_SECONDS if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return False
-            self._changed.wait(min(left, _SLICE_SECONDS))
+            self._monitor.wait(min(left, _SLICE_SECONDS))
         return True
 
     def _reaches(self, part: float) -> bool:

@@ -68,6 +68,10 @@ class Registry:
     def __len__(self) -> int:
         return len(self._table.listeners)
 
+    def renew_lock(self) -> None:
+        """Forget, in a forked child, whoever held the lock."""
+        self._lock = threading.RLock()
+
     def add(self, kind: Kind, callback: Callback, symbol_id: str | None) -> None:
         """Let a callback hear a kind of items. Raises ``ConfigurationError`` where there is no such kind."""
         listener = _listener(kind, callback, symbol_id)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-import threading
 from contextlib import suppress
+
+from .monitor import Monitor
 
 
 class Wakeup:
@@ -19,9 +20,8 @@ class Wakeup:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
-        # Closing while another thread sends would hit whichever socket has the number next (F21). Reentrant, since a
-        # signal handler may poke in the middle of a poke.
-        self._lock = threading.RLock()
+        # Closing while another thread sends would hit whichever socket has the number next (F21).
+        self._monitor = Monitor()
         self._is_poked = False
         self._is_closed = False
 
@@ -29,18 +29,23 @@ class Wakeup:
         """Return the descriptor to watch for reading; -1 once closed."""
         return self._reader.fileno()
 
+    @property
+    def is_held_here(self) -> bool:
+        """Whether this thread is in the middle of a call."""
+        return self._monitor.is_held_here()
+
     def poke(self) -> None:
         """Wake the owner. From any thread."""
-        with self._lock:
+        with self._monitor.lock:
             if self._is_poked or self._is_closed:
                 return
-            self._is_poked = True
             with suppress(BlockingIOError, InterruptedError):
                 self._writer.send(b"\0")
+            self._is_poked = True  # last, since a Ctrl-C in between must not keep the next poke from waking (F18)
 
     def drain(self) -> None:
         """Make the descriptor unreadable until the next poke."""
-        with self._lock:
+        with self._monitor.lock:
             with suppress(BlockingIOError, InterruptedError):
                 while not self._is_closed and self._reader.recv(64):
                     pass
@@ -49,12 +54,12 @@ class Wakeup:
 
     def close(self) -> None:
         """Close both ends. Idempotent. Unregister the descriptor from selectors before."""
-        with self._lock:
+        with self._monitor.lock:
             self._is_closed = True
             self._reader.close()
             self._writer.close()
 
     def close_after_fork(self) -> None:
         """Close the child's descriptors, whoever held the lock when the process was forked."""
-        self._lock = threading.RLock()
+        self._monitor = Monitor()
         self.close()

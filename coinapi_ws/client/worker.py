@@ -20,6 +20,7 @@ from ..protocol.reconnect import Backoff
 from ..protocol.session import Item
 from ..subscription import Scope
 from .dispatch import LOGGER, Dispatcher, name_of
+from .monitor import Monitor
 from .queueing import DeliveryQueue
 from .registry import Registry
 from .settings import INLINE, ClientSettings
@@ -27,8 +28,9 @@ from .statistics import Statistics
 from .supervisor import ClientState, Supervisor
 from .wakeup import Wakeup
 
-#: At the interpreter's end all clients together have this long to close.
+#: At the interpreter's end all clients together have this long to close, and the first part of it to deliver.
 EXIT_SECONDS: Final = 2.0
+_DELIVERING_AT_EXIT_SECONDS: Final = 1.5
 _FORKED: Final = "the process was forked, and the client stays with the parent; make a new one here"
 
 
@@ -65,14 +67,15 @@ class Worker:
             clock=time.monotonic,
             chance=random,
         )
-        # Reentrant, since a signal handler may call in the middle of a call.
-        self._changed = threading.Condition()
+        self._monitor = Monitor()
         self._state = ClientState.IDLE
         self._wakeup: Wakeup | None = None
         self._io_thread: threading.Thread | None = None
         self._dispatch_thread: threading.Thread | None = None
         self._is_asked_to_close = False
         self._failure: BaseException | None = None
+        self._is_forked = False
+        _WORKERS.add(self)
 
     @property
     def state(self) -> ClientState:
@@ -84,9 +87,15 @@ class Worker:
         """Whether this is one of the client's threads."""
         return threading.current_thread() in (self._io_thread, self._dispatch_thread)
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether this thread is in the middle of a call that the client's threads wait for: so in a signal handler."""
+        wakeup = self._wakeup
+        return self._monitor.is_held_here() or self.queue.is_held_here or (wakeup is not None and wakeup.is_held_here)
+
     def start(self) -> None:
         """Start the threads. Raises ``UsageError`` the second time."""
-        with self._changed:
+        with self._monitor.lock:
             if self._state is not ClientState.IDLE:
                 raise UsageError(f"the client is {self._state.value}; a client is started once, make a new one")
             self._wakeup = Wakeup()
@@ -98,13 +107,12 @@ class Worker:
                 self._wakeup.close()
                 self._state = ClientState.CLOSED
                 raise
-            _WORKERS.add(self)
         if len(self.registry):
             self.start_dispatching()
 
     def start_dispatching(self) -> None:
         """Start the thread of the callbacks, once the client is started and where it has one."""
-        with self._changed:
+        with self._monitor.lock:
             is_needed = self._io_thread is not None and self._dispatch_thread is None
             if not is_needed or self._settings.dispatch == INLINE or self._state is ClientState.CLOSED:
                 return
@@ -115,31 +123,31 @@ class Worker:
 
     def want(self, change: Callable[[Scope], Scope]) -> None:
         """Change the scope by a function of the one that is wanted now, which may raise."""
-        with self._changed:
+        with self._monitor.lock:
             if self._is_asked_to_close or self._state is ClientState.CLOSED:
-                raise UsageError(_FORKED if self._failure is not None else "the client is closed; make a new one")
+                raise UsageError(_FORKED if self._is_forked else "the client is closed; make a new one")
             self.scope = change(self.scope)
         self._poke()
 
     def ask_to_close(self) -> None:
         """Begin to close; goes on by itself."""
-        with self._changed:
+        with self._monitor.lock:
             self._is_asked_to_close = True
             if self._state is ClientState.IDLE:
                 self._state = ClientState.CLOSED
                 self.queue.end()
-                self._changed.notify_all()
+                self._monitor.notify_all()
         self._poke()
 
     def wait_for_state(self, wanted: Callable[[ClientState], bool], timeout: float | None) -> bool:
         """Wait for a state, at most ``timeout`` seconds; return whether it came."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
+        with self._monitor.lock:
             while not wanted(self._state):
                 left = LONGEST_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     return False
-                self._changed.wait(min(left, LONGEST_WAIT_SECONDS))
+                self._monitor.wait(min(left, LONGEST_WAIT_SECONDS))
         return True
 
     def wait_for_threads(self, timeout: float | None, *, slow_callback_too: bool = True) -> bool:
@@ -164,10 +172,16 @@ class Worker:
         return (failure.error() or failure.as_error()) if isinstance(failure, Disconnected) else failure
 
     def end_after_fork(self) -> None:
-        """Be closed in the child; nothing is sent, and what the parent has goes on (F16)."""
-        self._changed = threading.Condition()  # whoever held it is not here
-        self._failure = UsageError(_FORKED)
-        self._state = ClientState.CLOSED
+        """Be closed in the child; nothing is sent, and what the parent has goes on (F16). Not started, be as before."""
+        self._monitor = Monitor()  # whoever held it is not here
+        self.registry.renew_lock()
+        self.queue.renew_lock()
+        if self._state is ClientState.IDLE:
+            return
+        if self._state is not ClientState.CLOSED:
+            self._is_forked = True
+            self._failure = UsageError(_FORKED)
+            self._state = ClientState.CLOSED
         self.queue.end_after_fork()
         self._io_thread = self._dispatch_thread = None
         if self._wakeup is not None:
@@ -225,9 +239,9 @@ class Worker:
                 self.supervisor.pause()
 
     def _announce(self, state: ClientState) -> None:
-        with self._changed:
+        with self._monitor.lock:
             self._state = state
-            self._changed.notify_all()
+            self._monitor.notify_all()
 
     # On whichever thread
 
@@ -289,10 +303,17 @@ def _close_all_at_exit() -> None:
     workers = list(_WORKERS)
     for worker in workers:
         worker.ask_to_close()
-    deadline = time.monotonic() + EXIT_SECONDS
-    for worker in workers:
-        if not worker.wait_for_threads(max(0.0, deadline - time.monotonic())):
-            worker.queue.discard()
+    begun = time.monotonic()
+    late = [worker for worker in workers if not worker.wait_for_threads(_until(begun + _DELIVERING_AT_EXIT_SECONDS))]
+    for worker in late:
+        worker.queue.discard()
+    for worker in late:
+        # A callback that is cut off while it prints may leave a stream locked, for which the interpreter waits.
+        worker.wait_for_threads(_until(begun + EXIT_SECONDS))
+
+
+def _until(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
 
 
 def _end_all_after_fork() -> None:

@@ -50,6 +50,10 @@ class SharedPacer(Pacer):
         super().__init__()
         self._lock = threading.RLock()  # take() calls the other two
 
+    def renew_lock(self) -> None:
+        """Forget, in a forked child, whoever held the lock."""
+        self._lock = threading.RLock()
+
     def next_allowed(self, host: str, kind: str, now: float, *, is_vendor: bool) -> float:
         with self._lock:
             return super().next_allowed(host, kind, now, is_vendor=is_vendor)
@@ -452,6 +456,7 @@ _CONNECTIONS: Final[weakref.WeakSet[SelectorConnection]] = weakref.WeakSet()
 
 def _drop_all_after_fork() -> None:
     """Close the child's descriptors alone: a shutdown, or a byte, would break the parent's connection (T7)."""
+    PROCESS_PACER.renew_lock()
     for connection in list(_CONNECTIONS):
         if connection._phase is _Phase.IDLE:
             continue  # has nothing yet, and may be started by either
