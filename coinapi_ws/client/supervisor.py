@@ -232,6 +232,8 @@ class Supervisor:
             self._deliver(decoded, size)
             for notice in notices:
                 self._heed(connection, notice)
+        if connection not in self.connections():
+            return  # its end was taken note of, by a call within this one or the one before
         if connection.disconnected is not None:
             self._end_of(connection, connection.disconnected)
         elif self._paused_since is not None:
