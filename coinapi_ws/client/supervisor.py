@@ -224,10 +224,10 @@ class Supervisor:
             now = self._clock()
             frames = cast("list[Event | Frame]", items)
             counts, size = self._statistics.receive(frames, now)
-            if counts:
-                self._quiet.received(counts, now, self._statistics.last_received_ns or 0)
             decoded = self._gaps.deliver(self._merged(connection, connection.decode(frames)))
             notices = [notice for frame in frames if (notice := self._note(connection, frame, now)) is not None]
+            if counts:  # after what makes it live, from where on they are counted
+                self._quiet.received(counts, now, self._statistics.last_received_ns or 0)
             self._statistics.deliver(decoded)
             self._deliver(decoded, size)
             for notice in notices:
