@@ -208,7 +208,9 @@ class Supervisor:
 
     def _pause_ends(self) -> float | None:
         patience = self._settings.slow_consumer_timeout
-        return None if self._paused_since is None or patience is None else self._paused_since + patience
+        if self._paused_since is None or patience is None or self._is_closing:
+            return None
+        return self._paused_since + patience
 
     # What comes of connections
 
