@@ -366,6 +366,8 @@ class Supervisor:
                 self._begin_handover(self._next_notice)
             return
         self._handover, self._handover_ends = None, None
+        if not self._wanted:
+            return  # both are closed by us, to park
         self._gaps.cut(ending, first.scope)
         self._quiet.down()
         self._move(ClientState.CONNECTING)
