@@ -72,6 +72,7 @@ class Worker:
         self._io_thread: threading.Thread | None = None
         self._dispatch_thread: threading.Thread | None = None
         self._is_asked_to_close = False
+        self._is_forked = False
         self._failure: BaseException | None = None
 
     @property
@@ -117,7 +118,7 @@ class Worker:
         """Change the scope by a function of the one that is wanted now, which may raise."""
         with self._changed:
             if self._is_asked_to_close or self._state is ClientState.CLOSED:
-                raise UsageError(_FORKED if self._failure is not None else "the client is closed; make a new one")
+                raise UsageError(_FORKED if self._is_forked else "the client is closed; make a new one")
             self.scope = change(self.scope)
         self._poke()
 
@@ -166,6 +167,7 @@ class Worker:
     def end_after_fork(self) -> None:
         """Be closed in the child; nothing is sent, and what the parent has goes on (F16)."""
         self._changed = threading.Condition()  # whoever held it is not here
+        self._is_forked = True
         self._failure = UsageError(_FORKED)
         self._state = ClientState.CLOSED
         self.queue.end_after_fork()
