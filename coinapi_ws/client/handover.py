@@ -68,6 +68,7 @@ class Handover:
     def __init__(self, delivered: Delivered) -> None:
         self._delivered = delivered
         self._from_second: set[Key] = set()  # whose last update came from the second
+        self._shown: set[Key] = set()  # that came from the second, delivered or not
         self._switched: set[Key] = set()  # books that come from the second for good
         self._held: dict[Key, HeldBook] = {}
         self._lost: dict[Key, SequenceGap] = {}  # changes of the second that no snapshot has made good yet
@@ -101,7 +102,7 @@ class Handover:
     def end_first(self) -> int:
         """Take note that the first connection has ended; return how many things the second has not shown yet."""
         self._first_has_ended = True
-        return len(self._delivered.times.keys() - self._from_second - self._switched)
+        return len(self._delivered.times.keys() - self._shown - self._switched)
 
     def finish(self) -> list[Item]:
         """Return the books that were held back to the end, since later changes build on them, and what they lack."""
@@ -114,6 +115,8 @@ class Handover:
 
     def _passes(self, message: Message, *, from_second: bool) -> bool:
         key = key_of(message)
+        if from_second:
+            self._shown.add(key)
         if key in self._switched:
             is_new = from_second
         elif isinstance(message, Trade) and message.uuid is not None:

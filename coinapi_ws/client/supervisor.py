@@ -212,7 +212,9 @@ class Supervisor:
 
     def _pause_ends(self) -> float | None:
         patience = self._settings.slow_consumer_timeout
-        return None if self._paused_since is None or patience is None else self._paused_since + patience
+        if self._paused_since is None or patience is None or self._is_closing:
+            return None
+        return self._paused_since + patience
 
     # What comes of connections
 
@@ -228,14 +230,16 @@ class Supervisor:
             now = self._clock()
             frames = cast("list[Event | Frame]", items)
             counts, size = self._statistics.receive(frames, now)
-            if counts:
-                self._quiet.received(counts, now, self._statistics.last_received_ns or 0)
             decoded = self._gaps.deliver(self._merged(connection, connection.decode(frames)))
             notices = [notice for frame in frames if (notice := self._note(connection, frame, now)) is not None]
+            if counts:  # after what makes it live, from where on they are counted
+                self._quiet.received(counts, now, self._statistics.last_received_ns or 0)
             self._statistics.deliver(decoded)
             self._deliver(decoded, size)
             for notice in notices:
                 self._heed(connection, notice)
+        if connection not in self.connections():
+            return  # its end was taken note of, by a call within this one or the one before
         if connection.disconnected is not None:
             self._end_of(connection, connection.disconnected)
         elif self._paused_since is not None:
@@ -368,6 +372,8 @@ class Supervisor:
                 self._begin_handover(self._next_notice)
             return
         self._handover, self._handover_ends = None, None
+        if not self._wanted:
+            return  # both are closed by us, to park
         self._gaps.cut(ending, first.scope)
         self._quiet.down()
         self._move(ClientState.CONNECTING)

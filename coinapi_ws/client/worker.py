@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable
 from random import random
+from types import TracebackType
 from typing import Final
 
 from ..drivers.selector import SelectorConnection
@@ -73,8 +74,9 @@ class Worker:
         self._io_thread: threading.Thread | None = None
         self._dispatch_thread: threading.Thread | None = None
         self._is_asked_to_close = False
-        self._failure: BaseException | None = None
         self._is_forked = False
+        self._failure: BaseException | None = None
+        self._traceback: TracebackType | None = None
         _WORKERS.add(self)
 
     @property
@@ -167,9 +169,17 @@ class Worker:
         return True
 
     def failure(self) -> BaseException | None:
-        """Return why the client ended, where it was not asked to: a new exception for an end of a connection (F26)."""
+        """Return why the client ended, where it was not asked to: a new exception for an end of a connection (F26).
+
+        One that others raised has the traceback that it came with, and not those of all who were told of it.
+        """
         failure = self._failure or self.supervisor.failure
-        return (failure.error() or failure.as_error()) if isinstance(failure, Disconnected) else failure
+        if isinstance(failure, Disconnected):
+            return failure.error() or failure.as_error()
+        if failure is not None:
+            self._traceback = self._traceback or failure.__traceback__
+            failure = failure.with_traceback(self._traceback)
+        return failure
 
     def end_after_fork(self) -> None:
         """Be closed in the child; nothing is sent, and what the parent has goes on (F16). Not started, be as before."""

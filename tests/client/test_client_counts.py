@@ -1,0 +1,132 @@
+"""What stats() says as a whole, and more descriptors than select() can count (F20)."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from client_harness import BTC, HEARTBEAT, Heard, eventually, go_live, trade
+from peers import TRADES, ServerSide, serving
+
+from coinapi_ws import (
+    Client,
+    ClientState,
+    Connected,
+    ConnectionGap,
+    Heartbeat,
+    Live,
+    Quote,
+    Subscription,
+    Trade,
+)
+from coinapi_ws.simulator import Simulator, VirtualClock
+
+MakeClient = Callable[..., Client]
+
+ETH = "COINBASE_SPOT_ETH_USD"
+BTC_TRADES = Subscription(["trade"], symbol_ids=[f"{BTC}$"])
+ETH_QUOTES = Subscription(["quote"], symbol_ids=[f"{ETH}$"])
+
+
+def quote(**fields: Any) -> str:
+    return json.dumps({"symbol_id": ETH, **fields, "type": "quote"})
+
+
+def test_all_counts_of_two_connections(make_client: MakeClient) -> None:
+    first = [HEARTBEAT, trade(1, sequence=1), trade(2, sequence=5), trade(2, symbol_id=ETH, sequence=1), quote(), "{"]
+    second = [trade(9, sequence=1), quote()]
+    texts = iter([first, second])
+
+    def handle(server: ServerSide) -> None:
+        server.upgrade()
+        server.event()
+        mine = next(texts)
+        for text in mine:
+            server.text(text)
+        if mine is second:
+            server.send(server.until_closed().response())
+
+    with serving(handle) as url:
+        client = make_client(url, BTC_TRADES, ETH_QUOTES)
+        empty = client.stats()
+        assert (empty.messages, empty.delivered, empty.reconnects) == ({}, 0, 0)
+        assert empty.last_message_age is empty.latency is empty.disconnected is None
+        trades, gaps = client.on(Trade, Heard()), client.on(ConnectionGap, Heard())
+        client.on(Live, lambda live: 1 / 0)
+        client.start()
+        gaps.wait(ConnectionGap)
+        trades.wait(Trade, 3)
+        eventually(lambda: client.stats().messages.get("quote") == 2)
+        assert client.close()
+    stats = client.stats()
+    assert stats.messages == {"heartbeat": 1, "trade": 4, "quote": 2, "undecodable": 1}
+    assert stats.bytes == {
+        "heartbeat": len(HEARTBEAT),
+        "trade": sum(map(len, [*first[1:4], second[0]])),
+        "quote": 2 * len(quote()),
+        "undecodable": 1,
+    }
+    assert stats.surplus == 1  # the trade of the symbol that only quotes were asked for
+    assert stats.jumps == {"trade": 1}
+    assert (stats.delivered, stats.unhandled) == (3, 3)
+    assert (stats.queued, stats.queued_bytes) == (0, 0)
+    assert 1 <= stats.queued_most <= 6
+    assert stats.dropped == stats.conflated == stats.undelivered == 0
+    assert stats.reconnects == 1
+    assert stats.gaps == {"ConnectionGap": 1}
+    assert stats.callback_failures == 2
+    assert stats.disconnected is client.disconnected
+    assert stats.last_message_age is not None
+    assert 0 <= stats.last_message_age < 60
+    assert stats.latency is not None
+    assert stats.latency.count >= 2
+    assert stats.latency.p50 <= stats.latency.p99 <= stats.latency.max
+
+
+def test_the_rate_is_of_the_last_seconds(make_client: MakeClient, simulator: Simulator, virtual: VirtualClock) -> None:
+    client = make_client(simulator.url, TRADES)
+    with client:
+        go_live(client, virtual)
+        # Full seconds count, so it is above none within two.
+        eventually(lambda: client.stats().rate > 0)
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Take all descriptors up to 1100."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1400
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip("this system allows no descriptor above 1024")
+    with ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while (taken := os.open(os.devnull, os.O_RDONLY)) < 1100:
+            stack.callback(os.close, taken)
+        os.close(taken)
+        yield
+
+
+def test_more_descriptors_than_select_can_count_f20(many_descriptors: None, make_client: MakeClient) -> None:
+    """F20, T8: select() refuses a descriptor above 1024."""
+    virtual = VirtualClock()
+    with Simulator(clock=virtual) as simulator:
+        client = make_client(simulator.url, TRADES)
+        heard = client.on(Trade, Heard())
+        for kind in (Connected, Heartbeat, Quote):
+            client.on(kind, heard)
+        client.start()
+        go_live(client, virtual)
+        [connection] = client._worker.supervisor.connections()
+        assert connection.fileno() > 1024
+        virtual.advance(10)
+        heard.wait(Trade)
+        client.subscribe(Subscription(["quote"], symbol_ids=[f"{BTC}$"]))  # by way of the wakeup
+        eventually(lambda: virtual.advance(1) or heard.of(Quote))  # type: ignore[func-returns-value]
+        assert client.close()
+        assert client.state is ClientState.CLOSED
