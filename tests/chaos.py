@@ -22,9 +22,9 @@ STRICT_PAIRS: Final = {pair for pair in PAIRS if pair[0] in ("book", "book_l3")}
 
 #: Larger than this a message may not be, for the client of the run.
 MAX_MESSAGE_BYTES: Final = 256 * 1024
-#: Some ten times as busy as usual.
+#: How many times as busy as usual.
 _ACTIVITY: Final = 10.0
-_QUIET_POLL_SECONDS: Final = 0.02
+_ACTIVITIES: Final = (1.0, 10.0, 10.0, 40.0)
 #: Refusals that the client is to try again after; what is wrong with key or scope it may not.
 _STATUSES: Final = (429, 500, 502, 503)
 _ERRORS: Final = ("Too many requests", "Reached maximum allowed buffered messages for this connection.")
@@ -38,6 +38,8 @@ class Chaos:
 
     def __init__(self, seed: int, ledger: Ledger, **options: Any) -> None:
         self.random = Random(seed)
+        #: To be registered with the client.
+        self.dawdler = Dawdler(seed)
         self.done: Counter[str] = Counter()
         self.frames_lost = 0
         self._ledger = ledger
@@ -51,8 +53,9 @@ class Chaos:
         }
         self.simulator = self._started(0)
         self._acts: dict[Callable[[], None], int] = {
-            self._drop: 10,
-            self._close: 10,
+            self._drop: 8,
+            self._close: 8,
+            self._end_while_nothing_is_read: 12,
             self._stall: 6,
             self._starve: 6,
             self._skip: 20,
@@ -68,6 +71,7 @@ class Chaos:
             self._complain: 5,
             self._announce: 4,
             self._restart: 5,
+            self._hurry: 5,
         }
 
     @property
@@ -126,6 +130,12 @@ class Chaos:
     def _close(self) -> None:
         self.simulator.faults.close(self.random.choice([1000, 1001, 1011, 1012, 1013]))
 
+    def _end_while_nothing_is_read(self) -> None:
+        """Much is written, then, that the client may never see."""
+        self.dawdler.nap(self.random.uniform(0.2, 1.0))
+        self.pass_time(0.05, 0.7)
+        self.random.choice([self._drop, self._drop, self._close, self._complain, self._break_the_protocol])()
+
     def _announce(self) -> None:
         self.simulator.announce_reconnect(self.random.choice([0, 0, 1]))
 
@@ -149,6 +159,9 @@ class Chaos:
         if self.random.random() < 0.5:
             self.pass_time(0.0, 0.6)
         self.simulator = self._started(port)
+
+    def _hurry(self) -> None:
+        self.simulator.set_activity(self.random.choice(_ACTIVITIES))
 
     # Connections that do not come about
 
@@ -191,6 +204,7 @@ class Chaos:
         if connection is not None:
             self.simulator.faults.go_silent(heartbeats=True, connection=connection)
             self.pass_time(0.1, 1.0)
+            self._perhaps_end()
             self.simulator.faults.resume(connection=connection)
 
     def _delay(self) -> None:
@@ -208,10 +222,13 @@ class Chaos:
         self._end_of_lasting()
 
     def _end_of_lasting(self) -> None:
-        """Clear it, perhaps only after the connection was cut in the middle of it."""
+        self._perhaps_end()
+        self.simulator.faults.clear()
+
+    def _perhaps_end(self) -> None:
+        """Cut the connection in the middle of something else."""
         if self.random.random() < 0.4:
             self._drop()
-        self.simulator.faults.clear()
 
     # Messages that are missing, come twice, or are none
 
@@ -223,6 +240,7 @@ class Chaos:
                 types=self.random.choice([["book"], ["book_l3"], ["book", "book_l3"]]),
                 connection=connection,
             )
+            self._perhaps_end()
 
     def _repeat(self) -> None:
         connection = self._seen_connection(strict=True)
@@ -234,6 +252,7 @@ class Chaos:
         if connection is not None:
             self.simulator.faults.lose(self.random.uniform(0.05, 0.5), connection=connection)
             self.pass_time(0.1, 1.0)
+            self._perhaps_end()
             self.simulator.faults.lose(0.0, connection=connection)
 
     def _misspeak(self) -> None:
@@ -244,16 +263,27 @@ class Chaos:
 
 
 class Dawdler:
-    """A callback that is now and then slow, so that the queue fills up."""
+    """A callback that is now and then slow, so that the queue fills up; it can be asked to."""
 
     def __init__(self, seed: int) -> None:
         self.times = 0
         self._random = Random(seed)
         self._left = 1000
+        self._asked = 0.0
+
+    def nap(self, seconds: float) -> None:
+        """Be so slow with the next message."""
+        self._asked = seconds
 
     def __call__(self, message: Message) -> None:
         self._left -= 1
         if self._left == 0:
             self._left = self._random.randint(200, 4000)
-            self.times += 1
-            time.sleep(self._random.choice([0.02, 0.1, 0.3, 0.8]))
+            self._sleep(self._random.choice([0.02, 0.1, 0.3, 0.8]))
+        if self._asked:
+            seconds, self._asked = self._asked, 0.0
+            self._sleep(seconds)
+
+    def _sleep(self, seconds: float) -> None:
+        self.times += 1
+        time.sleep(seconds)

@@ -302,7 +302,9 @@ class Ledger(Tap):
             return
         self.counts["covered by connection gaps"] += 1
         if cut.from_ns is not None and written_ns < cut.from_ns:
-            self.disagree(f"written at {written_ns} and not delivered, before the gap from {cut.from_ns} to {cut.to_ns}")
+            self.disagree(
+                f"written at {written_ns} and not delivered, before the gap from {cut.from_ns} to {cut.to_ns}"
+            )
 
     def _enter_skipped_in_vain(self, account: Account, count: int) -> None:
         self.counts["skipped, covered by connection gaps"] += count
