@@ -108,7 +108,7 @@ def hand_over(
             for server in pair.servers:
                 server.faults.clear()
         time.sleep(random.uniform(0.0, 1.5))
-        log.clear()  # pytest keeps every record
+        caplog.clear()  # pytest keeps every record
     for server in pair.servers:
         server.faults.clear()
 
