@@ -117,6 +117,8 @@ def test_every_message_is_delivered_or_told_missing_and_nothing_grows(
         report(line)
     report(f"  after warm-up: {before}")
     report(f"  at the end:    {after}")
+    for disagreement in ledger.disagreements:
+        report(f"  {disagreement}")
     check_sums(chaos, ledger)
     check_stats(client, ledger)
     assert chaos.dawdler.times > 0

@@ -139,6 +139,8 @@ def test_trades_come_once_and_books_never_go_back_over_many_handovers(
     )
     report(f"  after warm-up: {before}")
     report(f"  at the end:    {after}")
+    for disagreement in reference.disagreements:
+        report(f"  {disagreement}")
     assert reference.disagreements == []
     assert reference.missing_trades() == []
     assert reference.handovers > 0
