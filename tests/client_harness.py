@@ -92,7 +92,7 @@ class Life:
             chance=lambda: self.chance,
         )
 
-    def _deliver(self, items: list[Any], size: int) -> None:
+    def _deliver(self, items: list[Any], size: int, *, may_drop: bool) -> None:
         self.items += items
         self._ends += [item for item in items if isinstance(item, Disconnected)]
 

@@ -152,7 +152,6 @@ class Client:
         """
         if callback is None:
             return lambda function: self.on(kind, function, symbol_id=symbol_id)
-        self._worker.check_open()
         if self._worker.queue.is_iterated:
             raise UsageError(_EITHER)
         self._worker.registry.add(kind, callback, symbol_id)
@@ -199,14 +198,13 @@ class Client:
     def wait_live(self, timeout: float | None = None) -> bool:
         """Wait until data or a heartbeat came, so that key and scope are accepted; return whether, within ``timeout``.
 
-        Raises what ended the client, or ``UsageError`` where it was closed. Blocks. Raises ``UsageError`` before the
-        start, and on the I/O thread, such as in a callback of ``dispatch="inline"``, where it would wait for itself.
+        Before :meth:`start` it waits for that too. Raises what ended the client, or ``UsageError`` where it was closed.
+        Blocks. Raises ``UsageError`` on the I/O thread, such as in a callback of ``dispatch="inline"``, where it would
+        wait for itself.
         """
         worker, lives = self._worker, self._worker.statistics.lives
         if worker.is_io_thread:
             raise UsageError("wait_live() on the I/O thread would wait for itself; call it on another thread")
-        if self.state is ClientState.IDLE:
-            raise UsageError("wait_live() comes after start()")
 
         def came(state: ClientState) -> bool:
             return state in (ClientState.LIVE, ClientState.CLOSED) or worker.statistics.lives > lives

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from ..events import CallbackFailed
 from ..messages import Message
@@ -16,19 +17,10 @@ LOGGER: Final = logging.getLogger("coinapi_ws")
 _BATCH: Final = 256
 
 
-class OnFailure(Protocol):
-    """Is told of an exception."""
-
-    def __call__(self, error: BaseException, *, is_fatal: bool) -> object: ...
-
-
 class Dispatcher:
-    """Gives items to whoever is registered for them.
+    """Gives items to whoever is registered for them. ``on_failure`` is called with what a callback raised."""
 
-    ``on_failure`` is called with what a callback raised, or, fatally, what ended the dispatching itself.
-    """
-
-    def __init__(self, queue: DeliveryQueue, registry: Registry, on_failure: OnFailure) -> None:
+    def __init__(self, queue: DeliveryQueue, registry: Registry, on_failure: Callable[[BaseException], object]) -> None:
         self._queue = queue
         self._registry = registry
         self._on_failure = on_failure
@@ -39,15 +31,9 @@ class Dispatcher:
         self.failures = 0
 
     def run(self) -> None:
-        """Deliver what the queue has until it ends: the body of the dispatcher thread.
-
-        Whatever ends it otherwise, such as a log handler that raises, is a failure too (F11).
-        """
-        try:
-            while (items := self._queue.take(_BATCH)) is not None:
-                self.deliver(items)
-        except BaseException as error:  # noqa: BLE001 - told to whoever waits for the client
-            self._on_failure(error, is_fatal=True)
+        """Deliver what the queue has until it ends."""
+        while (items := self._queue.take(_BATCH)) is not None:
+            self.deliver(items)
 
     def deliver(self, items: list[Item]) -> None:
         """Call the callbacks for these items, in order."""
@@ -81,7 +67,7 @@ class Dispatcher:
         if isinstance(item, CallbackFailed):
             return  # told once; telling it of itself would never end
         self.deliver([CallbackFailed(callback=callback, argument=item, error=error)])
-        self._on_failure(error, is_fatal=False)
+        self._on_failure(error)
 
 
 def name_of(callback: Callback) -> str:

@@ -62,11 +62,16 @@ class Delivered:
 
 
 class Handover:
-    """Merges a first and a second connection. Give each what came of it; what they return is to be delivered."""
+    """Merges a first and a second connection. Give each what came of it; what they return is to be delivered.
 
-    def __init__(self, delivered: Delivered) -> None:
+    ``before`` is a handover in which the first one was the second, and which was not long ago.
+    """
+
+    def __init__(self, delivered: Delivered, before: Handover | None = None) -> None:
         self._delivered = delivered
         self._from_second: set[Key] = set()  # whose last update came from the second
+        # With one handover after the other, what the first has not brought yet since it was the second.
+        self._behind: set[Key] = set() if before is None else before.not_from_second()
         self._shown: set[Key] = set()  # that came from the second, delivered or not
         self._switched: set[Key] = set()  # books that come from the second for good
         self._held: dict[Key, HeldBook] = {}
@@ -80,6 +85,10 @@ class Handover:
     def has_switched(self) -> bool:
         """Whether a book comes from the second connection already."""
         return bool(self._switched)
+
+    def not_from_second(self) -> set[Key]:
+        """Return what the second has brought no update of that was delivered."""
+        return self._delivered.times.keys() - self._from_second - self._switched
 
     def take_first(self, items: list[Item]) -> list[Item]:
         """Return what of the first connection is to be delivered."""
@@ -133,11 +142,13 @@ class Handover:
             # It cannot be told from a repetition, which is what a new connection begins with.
             is_new = not from_second or self._first_has_ended
         else:
-            is_new = (key in self._from_second) is from_second or self._delivered.is_later(message)
+            is_own = key in self._from_second if from_second else not (key in self._from_second or key in self._behind)
+            is_new = is_own or self._delivered.is_later(message)
         if not is_new:
             self.duplicates += 1
             return False
         self._delivered.note(message)
+        self._behind.discard(key)
         if from_second:
             self._from_second.add(key)
         else:

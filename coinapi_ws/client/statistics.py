@@ -43,7 +43,7 @@ class ClientStats:
 
     - ``messages`` and ``bytes`` by type, as received (of their text; any character counts as one byte); ``rate`` in
       messages a second over the last 10 s; ``surplus`` and ``jumps`` as in :class:`SessionStats`.
-    - ``queued``, ``queued_bytes``: what waits for callbacks now; ``queued_most``: the most that ever did. Up to 256 that
+    - ``queued``, ``queued_bytes``: what waits for callbacks; ``queued_most``: the most that ever did. Up to 256 that
       the dispatcher has taken count as neither queued nor delivered until each is.
     - ``delivered``: messages that were given to a callback or an iteration; ``unhandled``: no callback listens to them;
       ``dropped``, ``conflated``: left out by a queue policy, or by closing with a full queue, and told by ``Dropped``;

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from enum import Enum
-from math import inf
 from typing import Final, Protocol, cast
 
 from ..drivers.selector import SelectorConnection
@@ -37,8 +36,6 @@ HANDOVER_GRACE_SECONDS: Final = 10.0
 DEFAULT_NOTICE_SECONDS: Final = 60.0
 #: The second server may lag behind the first: so long after the first one's end repetitions are still looked for.
 AFTER_HANDOVER_SECONDS: Final = 30.0
-#: Servers that announce one end after the other must not make a storm: in between, an announced end is waited for.
-BETWEEN_HANDOVERS_SECONDS: Final = 60.0
 
 
 class ClientState(Enum):
@@ -92,9 +89,10 @@ class Supervisor:
         self._successor: SelectorConnection | None = None  # beside the current one, while handing over
         self._handover: Handover | None = None  # merges the two, and looks for repetitions for a while after
         self._second: SelectorConnection | None = None  # that it takes for the second one
+        self._handover_at: float | None = None
         self._first_ends_by: float | None = None
         self._merges_until: float | None = None
-        self._next_handover_at = -inf
+        self._next_notice: ReconnectNotice | None = None  # that the second connection has had already
         self._delivered = Delivered() if settings.on_reconnect_notice == HANDOVER else None
         self._retry_at: float | None = None
         self._paused_since: float | None = None
@@ -160,8 +158,9 @@ class Supervisor:
         if self._is_closing:
             return
         self._is_closing = True
-        self._retry_at = None
-        self._move(ClientState.CLOSING)
+        self._retry_at = self._handover_at = None
+        if self.connections():
+            self._move(ClientState.CLOSING)
         for connection in self.connections():
             self._take(connection, connection.close())
         self._end_if_done()
@@ -209,7 +208,8 @@ class Supervisor:
     def next_timeout(self) -> float | None:
         """Return when to call :meth:`handle_timeout`."""
         times = [connection.next_timeout() for connection in self.connections()]
-        times += [self._attempt_due(), self._pause_ends(), self._quiet_due(), self._first_ends_by, self._merges_until]
+        times += [self._attempt_due(), self._pause_ends(), self._quiet_due()]
+        times += [self._handover_at, self._first_ends_by, self._merges_until]
         return min((time for time in times if time is not None), default=None)
 
     def handle_timeout(self) -> None:
@@ -225,6 +225,8 @@ class Supervisor:
                     "callbacks, or an iteration, did not take the messages in time"
                 )
             )
+        if _is_past(self._handover_at, now):
+            self._begin_handover()
         if _is_past(self._first_ends_by, now):
             self._end_first(now)
         if _is_past(self._merges_until, now):
@@ -309,12 +311,14 @@ class Supervisor:
         within = "" if notice.within_seconds is None else f" within {notice.within_seconds:g} s"
         LOGGER.info("the server will close the connection%s", within)
         policy = self._settings.on_reconnect_notice
-        if connection is not self._current or connection.state is not SessionState.LIVE:
-            return  # it ends already, or takes over only now
-        if policy == NOW:
+        if connection is self._successor:
+            self._next_notice = notice
+        elif connection.state is not SessionState.LIVE:
+            return  # it ends already
+        elif policy == NOW:
             self._take(connection, connection.close())
-        elif policy == HANDOVER and self._handover is None and now >= self._next_handover_at:
-            self._begin_handover(notice, now)
+        elif policy == HANDOVER and self._successor is None:
+            self._plan_handover(notice, now)
 
     # Ends
 
@@ -346,7 +350,10 @@ class Supervisor:
         self._gaps.cut(ending, scope)
         is_fresh = self._may_be_fresh_key(ending, now)
         retry_after = max(ending.retry_after or 0.0, FRESH_KEY_RETRY_SECONDS if is_fresh else 0.0)
-        delay = self._backoff.delay(now, self._chance(), retry_after=retry_after, code=ending.code)
+        if self._handover_at is None:
+            delay = self._backoff.delay(now, self._chance(), retry_after=retry_after, code=ending.code)
+        else:
+            delay, self._handover_at = max(0.0, self._handover_at - now, retry_after), None
         if self._is_final(ending, is_fresh=is_fresh):
             LOGGER.error("the client gives up: %s", ending.summary())
             self.fail(ending)
@@ -387,6 +394,7 @@ class Supervisor:
         now = self._clock()
         self._retry_at = now if self._retry_at is None else self._retry_at
         if not self._wanted:
+            self._handover_at = None
             self._forget_handover()
             self._give(self._gaps.end())
             self._move(ClientState.PARKED)
@@ -395,12 +403,22 @@ class Supervisor:
 
     # Two connections
 
-    def _begin_handover(self, notice: ReconnectNotice, now: float) -> None:
-        assert self._delivered is not None
+    def _plan_handover(self, notice: ReconnectNotice, now: float) -> None:
+        """Begin one at once, but no storm of them where each server announces its end (F5)."""
+        if self._handover_at is not None:
+            return
+        delay = self._backoff.delay(now, self._chance())
+        self._handover_at = now if self._backoff.attempts == 1 else now + delay
         within = DEFAULT_NOTICE_SECONDS if notice.within_seconds is None else float(notice.within_seconds)
-        self._handover = Handover(self._delivered)
-        self._first_ends_by = now + within + HANDOVER_GRACE_SECONDS
-        self._next_handover_at = now + BETWEEN_HANDOVERS_SECONDS
+        self._first_ends_by = self._handover_at + within + HANDOVER_GRACE_SECONDS
+
+    def _begin_handover(self) -> None:
+        assert self._delivered is not None
+        before, first_ends_by = self._handover, self._first_ends_by
+        self._end_merging()
+        self._handover = Handover(self._delivered, before)
+        self._first_ends_by = first_ends_by
+        self._handover_at = None
         self._successor = self._second = self._connect(self._wanted)
         self._take(self._successor, self._successor.start())
 
@@ -411,8 +429,9 @@ class Supervisor:
             self._forget_handover()
             self._gaps.cut(ending, scope)
             self._quiet.down()
-            self._backoff.delay(now, 0.0)  # an attempt as any other, begun already
             self._move(ClientState.CONNECTING)
+            # An attempt as any other, begun already.
+            self._give([Reconnecting(attempt=self._backoff.attempts, delay=0.0, cause=ending.cause)])
             return
         left = self._handover.end_first()
         self._first_ends_by, self._merges_until = None, now + AFTER_HANDOVER_SECONDS
@@ -422,13 +441,18 @@ class Supervisor:
         if not (ending.clean and ending.cause in (Cause.NOTICE, Cause.LOCAL)):
             self._give(self._gaps.between(*self._handover.seam(), ending, scope))
         self._give([HandedOver(duplicates=self._handover.duplicates, pairs_left=left)])
+        if self._next_notice is not None:
+            self._plan_handover(self._next_notice, now)
+            self._next_notice = None
 
     def _lose_second(self, first: SelectorConnection, ending: Disconnected) -> None:
         handover = self._handover
         assert handover is not None
         LOGGER.warning("no handover, so the first connection's end is waited for: %s", ending.summary())
         # What the second has delivered may still come of the first.
-        self._first_ends_by, self._merges_until = None, self._clock() + AFTER_HANDOVER_SECONDS
+        now = self._clock()
+        self._first_ends_by, self._merges_until, self._next_notice = None, now + AFTER_HANDOVER_SECONDS, None
+        self._backoff.live(now)
         self._give([HandoverFailed(reason=ending.summary())])
         if handover.has_switched:
             # Some books came from the second already; only a new beginning makes them whole.

@@ -120,10 +120,9 @@ class Worker:
     def start_dispatching(self) -> None:
         """Start the thread of the callbacks, once the client is started and where it has one."""
         with self._monitor.lock:
-            if self._io_thread is None or self._dispatch_thread is not None or self._settings.dispatch == INLINE:
+            if self._io_thread is None or self._is_closing or self.has_dispatcher:
                 return
-            self.check_open()
-            thread = threading.Thread(target=self.dispatcher.run, name="coinapi-ws-dispatch", daemon=True)
+            thread = threading.Thread(target=self._dispatch, name="coinapi-ws-dispatch", daemon=True)
             thread.start()
             self._dispatch_thread = thread
 
@@ -132,15 +131,18 @@ class Worker:
         """Whether what comes goes to callbacks for good."""
         return self._dispatch_thread is not None or self._settings.dispatch == INLINE
 
-    def check_open(self) -> None:
-        """Raise ``UsageError`` where the client closes or is closed."""
-        if self._is_asked_to_close or self._state in (ClientState.CLOSING, ClientState.CLOSED):
+    @property
+    def _is_closing(self) -> bool:
+        return self._is_asked_to_close or self._state in (ClientState.CLOSING, ClientState.CLOSED)
+
+    def _check_open(self) -> None:
+        if self._is_closing:
             raise UsageError(_FORKED if self._is_forked else "the client is closed; make a new one")
 
     def want(self, change: Callable[[Scope], Scope]) -> None:
         """Change the scope by a function of the one that is wanted now, which may raise."""
         with self._monitor.lock:
-            self.check_open()
+            self._check_open()
             self.scope = change(self.scope)
         self._poke()
 
@@ -279,10 +281,19 @@ class Worker:
 
     # On whichever thread
 
-    def _take_callback_failure(self, error: BaseException, *, is_fatal: bool) -> None:
-        if (is_fatal or self._settings.stop_on_callback_error) and self._failure is None:
-            self._failure = error
-            self.queue.discard()
+    def _dispatch(self) -> None:
+        try:
+            self.dispatcher.run()
+        except BaseException as error:  # noqa: BLE001 - such as a log handler's: it must not end unseen (F11)
+            self._fail(error)
+
+    def _take_callback_failure(self, error: BaseException) -> None:
+        if self._settings.stop_on_callback_error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self.queue.discard()
 
     def _poke(self) -> None:
         if self._wakeup is not None:

@@ -199,7 +199,7 @@ def test_a_bug_in_the_loop_is_seen_by_everybody_f11(
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
     assert sorted(woken) == ["iteration", "join"]
-    assert "ended by an error of its own" in caplog.text
+    assert "ended by an error on its own thread" in caplog.text
     with pytest.raises(Mine):
         client.wait_live()
     with pytest.raises(UsageError):
