@@ -199,10 +199,10 @@ class Client:
         """
         if self._dispatch == INLINE:
             self._check_foreign_thread("wait_live()")
-        self._worker.wait_for_state(lambda state: state in (ClientState.LIVE, ClientState.CLOSED), timeout)
+        came = self._worker.wait_for_state(lambda state: state in (ClientState.LIVE, ClientState.CLOSED), timeout)
         if self.state is ClientState.CLOSED:
             raise self._worker.failure() or UsageError("the client was closed")
-        return self.state is ClientState.LIVE
+        return came  # whatever came of it since
 
     def run(self) -> None:
         """Start, and wait for the end in the foreground; close on Ctrl-C, and raise it. Blocks.
