@@ -363,6 +363,21 @@ def test_it_is_not_closed_before_the_second_is_live(live_it: LiveIt, listener: L
     assert len(life.of(Trade)) == 1
 
 
+def test_the_health_of_the_second_is_its_own(live_it: LiveIt, listener: Listener) -> None:
+    life = live_it(url_of(listener), on_reconnect_notice="handover", options={"silence_timeout": None}).start()
+    for _ in range(2):
+        life.cut(life.live(listener))
+        life.retry()
+    first = life.live(listener)
+    life.advance(100)
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    second = life.live(listener)
+    life.hang_up(first, 1001)
+    life.cut(second)
+    assert [event.attempt for event in life.of(Reconnecting)] == [1, 2, 3]
+
+
 def test_an_end_in_here_drops_both_f11(live_it: LiveIt, listener: Listener) -> None:
     life = live_it(url_of(listener), on_reconnect_notice="handover").start()
     life.live(listener).text(NOTICE)
