@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import select
+import socket
 import threading
 import time
 from collections import deque
@@ -161,7 +162,9 @@ class Life:
         """The server's end of the newest connection, whose upgrade request is on its way."""
         newest = self.made[-1]
         self.until(newest.want_read)
-        return ServerSide(accept(listener))
+        accepted = accept(listener)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what was sent is there, also for `turn(0)`
+        return ServerSide(accepted)
 
     def open(self, listener: Listener, headers: list[tuple[bytes, bytes]] | None = None) -> ServerSide:
         """The same, after upgrade and hello."""

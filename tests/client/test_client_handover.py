@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from client_harness import BTC, NOTICE, START_NS, Life, at, trade
+from client_harness import BTC, START_NS, Life
 from market_watch import Books, repeated, times, uuids
-from peers import QUOTES, TRADES, Listener, url_of
+from peers import QUOTES, TRADES
 
 from coinapi_ws import (
     Cause,
@@ -194,56 +194,6 @@ def test_a_successor_that_is_refused(live_it: LiveIt, virtual: VirtualClock) -> 
         assert life.of(HandedOver) == []
 
 
-def test_the_first_is_cut_before_the_second_is_live(live_it: LiveIt, listener: Listener) -> None:
-    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
-    first = life.live(listener)
-    first.text(trade(1, uuid="1"))
-    first.text(NOTICE)
-    life.until(ReconnectNotice)
-    second = life.open(listener)
-    first.socket.close()
-    life.ended()
-    assert life.state is ClientState.CONNECTING
-    second.text(trade(5, uuid="5"))
-    life.until(Trade)
-    assert life.state is ClientState.LIVE
-    assert [(gap.from_ns, gap.to_ns) for gap in life.of(ConnectionGap)] == [(at(1), at(5))]
-    assert life.of(HandedOver) == life.of(HandoverFailed) == life.of(Reconnecting) == []
-    life.cut(second)
-    assert [event.attempt for event in life.of(Reconnecting)] == [1]
-
-
-def test_both_are_cut_before_the_second_is_live(live_it: LiveIt, listener: Listener) -> None:
-    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
-    first = life.live(listener)
-    first.text(trade(1, uuid="1"))
-    first.text(NOTICE)
-    life.until(ReconnectNotice)
-    second = life.meet(listener)
-    life.cut(first)
-    life.cut(second)
-    assert life.state is ClientState.WAITING
-    life.retry()
-    third = life.live(listener)
-    third.text(trade(9, uuid="9"))
-    life.until(Trade)
-    assert [(gap.from_ns, gap.to_ns) for gap in life.of(ConnectionGap)] == [(at(1), at(9))]
-
-
-def test_the_second_is_cut_and_the_first_goes_on(live_it: LiveIt, listener: Listener) -> None:
-    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
-    first = life.live(listener)
-    first.text(NOTICE)
-    life.until(ReconnectNotice)
-    life.cut(life.live(listener))
-    assert len(life.of(HandoverFailed)) == 1
-    first.text(trade(1))
-    life.until(Trade)
-    assert life.state is ClientState.LIVE
-    assert len(life.supervisor.connections()) == 1
-    assert life.of(Reconnecting) == []
-
-
 def test_the_second_is_cut_after_books_came_from_it(pair: Pair) -> None:
     """Some books build on the second by then, so only a new beginning makes them whole."""
     life = pair.client()
@@ -262,38 +212,6 @@ def test_the_second_is_cut_after_books_came_from_it(pair: Pair) -> None:
     assert shown.are_as_in(Books(pair.watcher.items, "book"))
 
 
-def test_a_notice_to_the_second_meanwhile_is_heeded_afterwards(live_it: LiveIt, listener: Listener) -> None:
-    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
-    first = life.live(listener)
-    first.text(NOTICE)
-    life.until(ReconnectNotice)
-    second = life.live(listener)
-    second.text(NOTICE)
-    life.until(ReconnectNotice)
-    assert len(life.made) == 2
-    life.hang_up(first, 1001)
-    assert len(life.of(HandedOver)) == 1
-    assert len(life.made) == 3
-    life.live(listener)
-    life.hang_up(second, 1001)
-    assert len(life.of(HandedOver)) == 2
-    assert life.of(ConnectionGap) == []
-    assert len(life.supervisor.connections()) == 1
-
-
-def test_another_notice_to_the_first_changes_nothing(live_it: LiveIt, listener: Listener) -> None:
-    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
-    first = life.live(listener)
-    first.text(NOTICE)
-    life.until(ReconnectNotice)
-    life.live(listener)
-    first.text(NOTICE)
-    life.until(ReconnectNotice)
-    life.hang_up(first, 1001)
-    assert len(life.made) == 2
-    assert len(life.of(HandedOver)) == 1
-
-
 def test_a_change_of_the_scope_goes_to_both(pair: Pair) -> None:
     life = pair.client(scope=Scope(TRADES))
     pair.go(2)
@@ -309,68 +227,6 @@ def test_a_change_of_the_scope_goes_to_both(pair: Pair) -> None:
     assert repeated(life.items, "quote") == []
     assert len(set(uuids(life.items))) == len(uuids(life.items))
     assert len(life.of(Quote)) > 10
-
-
-@pytest.mark.parametrize("how", ["close", "park"])
-def test_closing_and_parking_end_both(live_it: LiveIt, listener: Listener, how: str) -> None:
-    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
-    first = life.live(listener)
-    first.text(NOTICE)
-    life.until(ReconnectNotice)
-    second = life.live(listener)
-    if how == "close":
-        life.supervisor.close()
-    else:
-        life.supervisor.set_scope(Scope())
-    for server in (second, first) if how == "close" else (first, second):
-        assert life.answer_close(server).code == 1000
-    assert life.state is (ClientState.CLOSED if how == "close" else ClientState.PARKED)
-    assert life.supervisor.connections() == []
-    assert life.of(ConnectionGap) == life.of(Reconnecting) == []
-
-
-def test_a_first_connection_that_stays_is_closed(live_it: LiveIt, listener: Listener) -> None:
-    life = live_it(url_of(listener), on_reconnect_notice="handover", options={"silence_timeout": None}).start()
-    first = life.live(listener)
-    first.text(NOTICE)  # within 10 s
-    life.until(ReconnectNotice)
-    life.live(listener)
-    life.advance(19)
-    assert len(life.supervisor.connections()) == 2
-    life.advance(1)
-    assert life.answer_close(first).code == 1000
-    assert len(life.of(HandedOver)) == 1
-    assert life.of(ConnectionGap) == []
-    assert life.state is ClientState.LIVE
-
-
-def test_it_is_not_closed_before_the_second_is_live(live_it: LiveIt, listener: Listener) -> None:
-    patient = {"silence_timeout": None, "live_timeout": None}
-    life = live_it(url_of(listener), on_reconnect_notice="handover", options=patient).start()
-    first = life.live(listener)
-    first.text(NOTICE)
-    life.until(ReconnectNotice)
-    second = life.open(listener)
-    life.advance(20)
-    assert len(life.supervisor.connections()) == 2
-    first.text(trade(1, uuid="1"))
-    life.until(Trade)
-    second.text(trade(1, uuid="1"))
-    life.until(Live)
-    life.advance(10)
-    life.answer_close(first)
-    assert len(life.of(HandedOver)) == 1
-    assert len(life.of(Trade)) == 1
-
-
-def test_an_end_in_here_drops_both_f11(live_it: LiveIt, listener: Listener) -> None:
-    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
-    life.live(listener).text(NOTICE)
-    life.until(ReconnectNotice)
-    life.live(listener)
-    life.supervisor.abort(RuntimeError("a bug"))
-    assert [connection.fileno() for connection in life.made] == [-1, -1]
-    assert life.supervisor.connections() == []
 
 
 @pytest.mark.parametrize("policy", ["wait", "now"])

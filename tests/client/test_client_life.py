@@ -127,6 +127,24 @@ def test_waiting_until_it_is_live(make_client: MakeClient, simulator: Simulator,
     assert client.wait_live(0) is True
 
 
+def test_a_life_that_ended_before_it_was_looked_at_was_one(
+    make_client: MakeClient, simulator: Simulator, virtual: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client(simulator.url, TRADES)
+    client.start()
+    wait = client._worker.wait_for_state
+
+    def wait_and_be_cut(wanted: Callable[[ClientState], bool], timeout: float | None) -> bool:
+        came = wait(wanted, timeout)
+        simulator.faults.drop()
+        eventually(lambda: client.state is ClientState.WAITING)
+        return came
+
+    monkeypatch.setattr(client._worker, "wait_for_state", wait_and_be_cut)
+    go_live(client, virtual)
+    assert client.wait_live(10) is True
+
+
 def test_waiting_for_what_is_refused(make_client: MakeClient, virtual: VirtualClock) -> None:
     with Simulator(clock=virtual, api_keys=[]) as simulator:
         client = make_client(simulator.url, TRADES)

@@ -1,4 +1,4 @@
-"""Callbacks that are slower than the market: what each policy does, from the socket to the callback (F12)."""
+"""Callbacks that are no room for: what each policy does, from the socket to the callback (F12)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from client_harness import BTC, Heard, eventually, go_live
-from peers import PATIENCE_SECONDS, TRADES
+from client_harness import BTC, Heard, eventually, go_live, trade
+from peers import PATIENCE_SECONDS, TRADES, ServerSide, serving
+from wsproto.events import Ping, Pong
 
 from coinapi_ws import (
     Client,
@@ -89,7 +90,7 @@ def test_pausing_delivers_everything_f12(
     assert gaps == []
     assert (stats.dropped, stats.conflated, stats.undelivered) == (0, 0, 0)
     assert stats.delivered == sum(stats.messages.values()) == len(gated)
-    assert [trade.sequence for trade in gated.of(Trade) if trade.symbol_id == BTC][:5] == [1, 2, 3, 4, 5]
+    assert [one.sequence for one in gated.of(Trade) if one.symbol_id == BTC][:5] == [1, 2, 3, 4, 5]
 
 
 def test_a_paused_client_does_not_read_on_f12(
@@ -158,6 +159,36 @@ def test_bytes_are_bounded_too_f12(run: Callable[..., tuple[Client, Heard]], gat
     stats = client.stats()
     assert 0 < stats.queued_bytes <= 5000
     assert stats.queued < 50
+
+
+def test_pings_go_on_while_a_callback_blocks_f7(make_client: MakeClient, gated: Gated) -> None:
+    """F7: timers and control frames are the I/O thread's, and callbacks are not."""
+    pings: list[bytes] = []
+
+    def handle(server: ServerSide) -> None:
+        server.upgrade()
+        server.event()
+        server.text(trade())
+        assert gated.entered.wait(PATIENCE_SECONDS)
+        server.send(Ping(payload=b"ours"))
+        answered = False
+        while len(pings) < 5 or not answered:
+            event = server.event()
+            answered = answered or isinstance(event, Pong)
+            if isinstance(event, Ping):
+                pings.append(bytes(event.payload))
+                server.send(event.response())
+        gated.gate.set()
+        server.send(server.until_closed().response())
+
+    with serving(handle) as url:
+        client = make_client(url, TRADES, ping_interval=0.01, ping_timeout=PATIENCE_SECONDS)
+        client.on(Trade, gated)
+        client.start()
+        assert gated.gate.wait(PATIENCE_SECONDS)
+        assert client.state is ClientState.LIVE
+        assert client.close()
+    assert len(set(pings)) == len(pings) >= 5
 
 
 def test_a_callback_that_never_ends_does_f12(

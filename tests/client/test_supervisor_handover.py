@@ -1,0 +1,217 @@
+"""A second connection takes over from one that the server announced to close: what can go wrong on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from client_harness import BTC, NOTICE, Life, at, trade
+from peers import Listener, url_of
+
+from coinapi_ws import (
+    Book,
+    ClientState,
+    ConnectionGap,
+    HandedOver,
+    HandoverFailed,
+    Live,
+    Reconnecting,
+    ReconnectNotice,
+    Scope,
+    SequenceGap,
+    SessionState,
+    Subscription,
+    Trade,
+)
+
+LiveIt = Callable[..., Life]
+
+
+def test_the_first_is_cut_before_the_second_is_live(live_it: LiveIt, listener: Listener) -> None:
+    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
+    first = life.live(listener)
+    first.text(trade(1, uuid="1"))
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    second = life.open(listener)
+    first.socket.close()
+    life.ended()
+    assert life.state is ClientState.CONNECTING
+    second.text(trade(5, uuid="5"))
+    life.until(Trade)
+    assert life.state is ClientState.LIVE
+    assert [(gap.from_ns, gap.to_ns) for gap in life.of(ConnectionGap)] == [(at(1), at(5))]
+    assert life.of(HandedOver) == life.of(HandoverFailed) == life.of(Reconnecting) == []
+    life.cut(second)
+    assert [event.attempt for event in life.of(Reconnecting)] == [1]
+
+
+def test_both_are_cut_before_the_second_is_live(live_it: LiveIt, listener: Listener) -> None:
+    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
+    first = life.live(listener)
+    first.text(trade(1, uuid="1"))
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    second = life.meet(listener)
+    life.cut(first)
+    life.cut(second)
+    assert life.state is ClientState.WAITING
+    life.retry()
+    third = life.live(listener)
+    third.text(trade(9, uuid="9"))
+    life.until(Trade)
+    assert [(gap.from_ns, gap.to_ns) for gap in life.of(ConnectionGap)] == [(at(1), at(9))]
+
+
+def test_the_second_is_cut_and_the_first_goes_on(live_it: LiveIt, listener: Listener) -> None:
+    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
+    first = life.live(listener)
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    life.cut(life.live(listener))
+    assert len(life.of(HandoverFailed)) == 1
+    first.text(trade(1))
+    life.until(Trade)
+    assert life.state is ClientState.LIVE
+    assert len(life.supervisor.connections()) == 1
+    assert life.of(Reconnecting) == []
+
+
+def test_a_notice_to_the_second_meanwhile_is_heeded_afterwards(live_it: LiveIt, listener: Listener) -> None:
+    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
+    first = life.live(listener)
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    second = life.live(listener)
+    second.text(NOTICE)
+    life.until(ReconnectNotice)
+    assert len(life.made) == 2
+    life.hang_up(first, 1001)
+    assert len(life.of(HandedOver)) == 1
+    assert len(life.made) == 3
+    life.live(listener)
+    life.hang_up(second, 1001)
+    assert len(life.of(HandedOver)) == 2
+    assert life.of(ConnectionGap) == []
+    assert len(life.supervisor.connections()) == 1
+
+
+def test_another_notice_to_the_first_changes_nothing(live_it: LiveIt, listener: Listener) -> None:
+    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
+    first = life.live(listener)
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    life.live(listener)
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    life.hang_up(first, 1001)
+    assert len(life.made) == 2
+    assert len(life.of(HandedOver)) == 1
+
+
+@pytest.mark.parametrize("how", ["close", "park"])
+def test_closing_and_parking_end_both(live_it: LiveIt, listener: Listener, how: str) -> None:
+    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
+    first = life.live(listener)
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    second = life.live(listener)
+    if how == "close":
+        life.supervisor.close()
+    else:
+        life.supervisor.set_scope(Scope())
+    for server in (second, first) if how == "close" else (first, second):
+        assert life.answer_close(server).code == 1000
+    assert life.state is (ClientState.CLOSED if how == "close" else ClientState.PARKED)
+    assert life.supervisor.connections() == []
+    assert life.of(ConnectionGap) == life.of(Reconnecting) == []
+
+
+def test_a_first_connection_that_stays_is_closed(live_it: LiveIt, listener: Listener) -> None:
+    life = live_it(url_of(listener), on_reconnect_notice="handover", options={"silence_timeout": None}).start()
+    first = life.live(listener)
+    first.text(NOTICE)  # within 10 s
+    life.until(ReconnectNotice)
+    life.live(listener)
+    life.advance(19)
+    assert len(life.supervisor.connections()) == 2
+    life.advance(1)
+    assert life.answer_close(first).code == 1000
+    assert len(life.of(HandedOver)) == 1
+    assert life.of(ConnectionGap) == []
+    assert life.state is ClientState.LIVE
+
+
+def test_it_is_not_closed_before_the_second_is_live(live_it: LiveIt, listener: Listener) -> None:
+    patient = {"silence_timeout": None, "live_timeout": None}
+    life = live_it(url_of(listener), on_reconnect_notice="handover", options=patient).start()
+    first = life.live(listener)
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    second = life.open(listener)
+    life.advance(20)
+    assert [connection.state for connection in life.made] == [SessionState.LIVE, SessionState.OPEN]
+    first.text(trade(1, uuid="1"))
+    life.until(Trade)
+    second.text(trade(1, uuid="1"))
+    life.until(Live)
+    life.advance(10)
+    life.answer_close(first)
+    assert len(life.of(HandedOver)) == 1
+    assert len(life.of(Trade)) == 1
+
+
+def test_a_book_that_never_caught_up_is_told_in_the_end(live_it: LiveIt, listener: Listener) -> None:
+    """Changes that come later build on it."""
+    scope = Scope(Subscription(["book"], symbol_ids=[f"{BTC}$"]))
+    patient = {"silence_timeout": None}
+    life = live_it(url_of(listener), scope=scope, on_reconnect_notice="handover", options=patient).start()
+    first = life.live(listener)
+    first.text(book(9, 1, 100, snapshot=True))
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    second = life.live(listener)
+    second.text(book(5, 1, 100, snapshot=True))
+    second.text(book(6, 2, 101))
+    life.hang_up(first, 1001)
+    while life.turn(0):
+        pass
+    assert [told.time_coinapi_ns for told in life.of(Book)] == [at(9)]
+    life.advance(30)
+    last = life.of(Book)[-1]
+    assert (last.time_coinapi_ns, last.is_snapshot, len(last.asks)) == (at(6), True, 2)
+    second.text(book(7, 3, 102))
+    life.until(Book)
+    assert [told.sequence for told in life.of(Book)] == [1, 2, 3]
+    assert life.of(SequenceGap) == []
+
+
+def book(second: int, sequence: int, price: int, *, snapshot: bool = False) -> str:
+    """A book's frame with one ask."""
+    asks = [{"price": price, "size": 1}]
+    return trade(second, sequence=sequence, is_snapshot=snapshot, asks=asks, bids=[]).replace('"trade"', '"book"')
+
+
+def test_the_health_of_the_second_is_its_own(live_it: LiveIt, listener: Listener) -> None:
+    life = live_it(url_of(listener), on_reconnect_notice="handover", options={"silence_timeout": None}).start()
+    for _ in range(2):
+        life.cut(life.live(listener))
+        life.retry()
+    first = life.live(listener)
+    life.advance(100)
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    second = life.live(listener)
+    life.hang_up(first, 1001)
+    life.cut(second)
+    assert [event.attempt for event in life.of(Reconnecting)] == [1, 2, 3]
+
+
+def test_an_end_in_here_drops_both_f11(live_it: LiveIt, listener: Listener) -> None:
+    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
+    life.live(listener).text(NOTICE)
+    life.until(ReconnectNotice)
+    life.live(listener)
+    life.supervisor.abort(RuntimeError("a bug"))
+    assert [connection.fileno() for connection in life.made] == [-1, -1]
+    assert life.supervisor.connections() == []
