@@ -411,6 +411,8 @@ class Supervisor:
         self._handover_at = now if self._backoff.attempts == 1 else now + delay
         within = DEFAULT_NOTICE_SECONDS if notice.within_seconds is None else float(notice.within_seconds)
         self._first_ends_by = self._handover_at + within + HANDOVER_GRACE_SECONDS
+        if self._handover_at <= now:
+            self._begin_handover()
 
     def _begin_handover(self) -> None:
         assert self._delivered is not None

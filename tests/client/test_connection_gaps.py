@@ -128,6 +128,9 @@ def test_a_refusal_is_no_cut_but_ends_none_either(live_it: LiveIt, listener: Lis
     server = life.live(listener)
     say(life, server, trade(1))
     assert life.refuse(server, "Invalid API key").cause is Cause.CREDENTIALS
+    assert gaps(life) == [(at(1), None)]  # what was live is cut by that too
+    life = live_it(url_of(listener)).start()
+    assert life.refuse(life.open(listener), "Invalid API key").cause is Cause.CREDENTIALS
     assert gaps(life) == []
     life = live_it(url_of(listener)).start()
     server = life.live(listener)

@@ -349,15 +349,17 @@ def test_discarding_forgets_what_was_to_be_told() -> None:
     assert (queue.dropped, queue.undelivered) == (1, 1)
 
 
-def test_while_closing_what_goes_beyond_the_bounds_is_undelivered() -> None:
+def test_of_a_connection_that_is_closed_what_goes_beyond_the_bounds_is_dropped_and_told() -> None:
     queue = Made(messages=2)
-    queue.put_last([trade(1), LIVE], 10)
-    queue.put_last([trade(2)], 10)
+    queue.put([trade(1), LIVE], 10, may_drop=True)
+    queue.put([trade(2)], 10, may_drop=True)
     assert queue.is_full
-    queue.put_last([trade(3), LIVE, undecodable()], 20)
-    assert queue.undelivered == 2
-    assert queue.all() == [trade(1), LIVE, trade(2), LIVE]
-    queue.put_last([trade(4)], 10)
+    queue.put([trade(3), LIVE, undecodable()], 20, may_drop=True)
+    assert (queue.dropped, queue.undelivered, queue.messages) == (2, 0, 2)
+    items = queue.all()
+    assert {(drop.type, drop.count) for drop in items[:2]} == {("trade", 1), ("undecodable", 1)}
+    assert items[2:] == [trade(1), LIVE, trade(2), LIVE]
+    queue.put([trade(4)], 10, may_drop=True)
     assert queue.all() == [trade(4)]
 
 

@@ -22,7 +22,7 @@ EMPTY = Scope()
 def test_closing_while_nothing_is_open_is_done_at_once(live_it: LiveIt, listener: Listener) -> None:
     parked = live_it(url_of(listener), scope=EMPTY).start()
     parked.supervisor.close()
-    assert parked.states == [ClientState.PARKED, ClientState.CLOSING, ClientState.CLOSED]
+    assert parked.states == [ClientState.PARKED, ClientState.CLOSED]
     waiting = live_it(url_of(listener)).start()
     waiting.cut(waiting.live(listener))
     waiting.supervisor.close()
