@@ -26,7 +26,7 @@ def test_closing_while_nothing_is_open_is_done_at_once(live_it: LiveIt, listener
     waiting = live_it(url_of(listener)).start()
     waiting.cut(waiting.live(listener))
     waiting.supervisor.close()
-    assert waiting.states[2:] == [ClientState.WAITING, ClientState.CLOSING, ClientState.CLOSED]
+    assert waiting.states[2:] == [ClientState.WAITING, ClientState.CLOSED]
     connecting = live_it(url_of(listener)).start()
     connecting.supervisor.close()
     assert connecting.states == [ClientState.CONNECTING, ClientState.CLOSING, ClientState.CLOSED]

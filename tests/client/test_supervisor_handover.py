@@ -41,7 +41,8 @@ def test_the_first_is_cut_before_the_second_is_live(live_it: LiveIt, listener: L
     life.until(Trade)
     assert life.state is ClientState.LIVE
     assert [(gap.from_ns, gap.to_ns) for gap in life.of(ConnectionGap)] == [(at(1), at(5))]
-    assert life.of(HandedOver) == life.of(HandoverFailed) == life.of(Reconnecting) == []
+    assert life.of(HandedOver) == life.of(HandoverFailed) == []
+    assert [(event.attempt, event.delay) for event in life.of(Reconnecting)] == [(1, 0.0)]
     life.cut(second)
     assert [event.attempt for event in life.of(Reconnecting)] == [1]
 
@@ -88,6 +89,10 @@ def test_a_notice_to_the_second_meanwhile_is_heeded_afterwards(live_it: LiveIt, 
     assert len(life.made) == 2
     life.hang_up(first, 1001)
     assert len(life.of(HandedOver)) == 1
+    # One so soon after the other is paced as all attempts are (F5).
+    life.advance(0.9)
+    assert len(life.made) == 2
+    life.advance(0.1)
     assert len(life.made) == 3
     life.live(listener)
     life.hang_up(second, 1001)
@@ -204,7 +209,8 @@ def test_the_health_of_the_second_is_its_own(live_it: LiveIt, listener: Listener
     second = life.live(listener)
     life.hang_up(first, 1001)
     life.cut(second)
-    assert [event.attempt for event in life.of(Reconnecting)] == [1, 2, 3]
+    # Its first one was healthy, so handing over was the first attempt anew; the second one was not.
+    assert [event.attempt for event in life.of(Reconnecting)] == [1, 2, 2]
 
 
 def test_an_end_in_here_drops_both_f11(live_it: LiveIt, listener: Listener) -> None:
