@@ -34,11 +34,13 @@ def apply_l3(orders: Side, changes: list[tuple[Any, Any, Any, Any]]) -> None:
 
 
 def shown(book: Book | BookL3) -> dict[str, Side]:
-    """What the levels of one message say, taken for a snapshot."""
-    sides: dict[str, Side] = {"asks": {}, "bids": {}}
-    for name, side in sides.items():
-        apply(side, book, name)
-    return sides
+    """The levels of a snapshot, as they are."""
+    if isinstance(book, Book):
+        return {name: {level.price: level.size for level in getattr(book, name)} for name in ("asks", "bids")}
+    return {
+        name: {level.id or level.price: (level.price, level.size) for level in getattr(book, name)}
+        for name in ("asks", "bids")
+    }
 
 
 def apply(side: Side, book: Book | BookL3, name: str) -> None:

@@ -255,6 +255,14 @@ def test_a_book_that_has_no_time_switches_at_its_snapshot() -> None:
     assert both.take_second([Book(symbol_id=BTC)]) == [Book(symbol_id=BTC)]
 
 
+def test_the_next_handover_knows_what_this_one_delivered() -> None:
+    delivered = Delivered()
+    Handover(delivered).take_second([book(9, is_snapshot=True), quote(9), trade(9, uuid="a")])
+    following = Handover(delivered)
+    assert following.take_second([book(7, is_snapshot=True), quote(8), trade(9, uuid="a")]) == []
+    assert following.take_second([book(9)]) == [book(9, is_snapshot=True)]
+
+
 # The end of the first
 
 
