@@ -341,6 +341,15 @@ def test_discarding_counts_what_is_left_and_what_comes_f4() -> None:
     assert queue.take(1) is None
 
 
+def test_what_was_discarded_is_gone_at_the_end() -> None:
+    queue = Made()
+    queue.add(trade(1), LIVE)
+    queue.discard()
+    queue.end()
+    assert (queue.messages, queue.bytes, queue.undelivered) == (0, 0, 1)
+    assert queue.take(1) is None
+
+
 def test_discarding_forgets_what_was_to_be_told() -> None:
     queue = Made("drop_oldest", messages=1)
     queue.add(trade(1), trade(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,7 @@ from coinapi_ws import (
     Trade,
     UnknownMessage,
 )
+from coinapi_ws.client import registry as registry_module
 from coinapi_ws.client.registry import Registry
 from coinapi_ws.exceptions import ConfigurationError, UsageError
 from coinapi_ws.subscription import SubscriptionWarning
@@ -252,7 +254,15 @@ def test_changes_while_another_thread_dispatches() -> None:
     assert wrong == []
 
 
-def test_changes_by_several_threads_are_all_kept() -> None:
+def test_changes_by_several_threads_are_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupting(registry_module._Table):
+        """Lets others in between reading the table and replacing it."""
+
+        def __init__(self, listeners: tuple[Any, ...]) -> None:
+            time.sleep(0)
+            super().__init__(listeners)
+
+    monkeypatch.setattr(registry_module, "_Table", Interrupting)
     made = Registry()
     callbacks: list[list[Callable[[object], None]]] = [[lambda item: None for _ in range(200)] for _ in range(4)]
 
