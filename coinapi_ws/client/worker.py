@@ -70,8 +70,8 @@ class Worker:
         self._monitor = Monitor()
         self._state = ClientState.IDLE
         self._wakeup: Wakeup | None = None
-        self._io_thread: threading.Thread | None = None
-        self._dispatch_thread: threading.Thread | None = None
+        self._io_thread: _Thread | None = None
+        self._dispatch_thread: _Thread | None = None
         self._is_asked_to_close = False
         self._failure: BaseException | None = None
         self._is_forked = False
@@ -99,13 +99,17 @@ class Worker:
             if self._state is not ClientState.IDLE:
                 raise UsageError(f"the client is {self._state.value}; a client is started once, make a new one")
             self._wakeup = Wakeup()
-            self._io_thread = threading.Thread(target=self._run, name="coinapi-ws-io", daemon=True)
+            self._io_thread = _Thread(self._run, "coinapi-ws-io")
             self._state = ClientState.CONNECTING
             try:
                 self._io_thread.start()
-            except BaseException:
+            except RuntimeError:  # no more threads
                 self._wakeup.close()
+                self._io_thread = None
                 self._state = ClientState.CLOSED
+                raise
+            except BaseException:  # a Ctrl-C; the thread is there
+                self.ask_to_close()
                 raise
         if len(self.registry):
             self.start_dispatching()
@@ -116,10 +120,12 @@ class Worker:
             is_needed = self._io_thread is not None and self._dispatch_thread is None
             if not is_needed or self._settings.dispatch == INLINE or self._state is ClientState.CLOSED:
                 return
-            self._dispatch_thread = threading.Thread(
-                target=self.dispatcher.run, name="coinapi-ws-dispatch", daemon=True
-            )
-            self._dispatch_thread.start()
+            self._dispatch_thread = _Thread(self.dispatcher.run, "coinapi-ws-dispatch")
+            try:
+                self._dispatch_thread.start()
+            except RuntimeError:  # no more threads
+                self._dispatch_thread = None
+                raise
 
     def want(self, change: Callable[[Scope], Scope]) -> None:
         """Change the scope by a function of the one that is wanted now, which may raise."""
@@ -157,13 +163,15 @@ class Worker:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         for thread in (self._io_thread, self._dispatch_thread):
-            while thread is not None and thread.is_alive():
+            while thread is not None and not thread.has_ended:
                 if not slow_callback_too and isinstance(self.supervisor.failure, SlowConsumerError):
                     return True
                 left = LONGEST_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     return False
-                thread.join(min(left, LONGEST_WAIT_SECONDS))
+                thread.wait(min(left, LONGEST_WAIT_SECONDS))
+            if thread is not None:
+                thread.join(LONGEST_WAIT_SECONDS)  # for its last lines
         return True
 
     def failure(self) -> BaseException | None:
@@ -258,6 +266,28 @@ class Worker:
         """Say which callback is running now, for those who wait for it."""
         running = self.dispatcher.running
         return "no callback is running" if running is None else f"the callback {name_of(running)} is running"
+
+
+class _Thread(threading.Thread):
+    """A daemon whose end may be waited for by a signal handler in the middle of such a wait: ``join`` then hangs (F18)."""
+
+    def __init__(self, target: Callable[[], object], name: str) -> None:
+        super().__init__(target=target, name=name, daemon=True)
+        self.has_ended = False
+        self._is_running = threading.Lock()
+        self._is_running.acquire()
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self.has_ended = True
+            self._is_running.release()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end, at most so long."""
+        if self._is_running.acquire(timeout=seconds):
+            self._is_running.release()
 
 
 class _Watch:
