@@ -88,6 +88,12 @@ class Worker:
         return threading.current_thread() in (self._io_thread, self._dispatch_thread)
 
     @property
+    def is_left_open(self) -> bool:
+        """Whether it was started, and neither closed nor ended."""
+        is_over = self._is_asked_to_close or self._state in (ClientState.CLOSING, ClientState.CLOSED)
+        return self._state is not ClientState.IDLE and not is_over
+
+    @property
     def is_interrupted(self) -> bool:
         """Whether this thread is in the middle of a call that the client's threads wait for: so in a signal handler."""
         wakeup = self._wakeup
