@@ -12,7 +12,7 @@ from typing import Final
 
 from coinapi_ws.recording import RecordingWriter
 
-#: What each program begins with. Its arguments are the URL, then its own.
+#: What each program begins with. Its argument is the URL.
 HEAD: Final = """
 import atexit, os, random, signal, sys, threading, time, warnings
 from coinapi_ws import *
@@ -51,33 +51,37 @@ TIMEOUT_SECONDS: Final = 60.0
 _RECORDED: Final = 2000
 
 
-def write_flood(path: Path) -> Path:
-    """Write a recording of trades to be replayed without a pace."""
+def write_flood(path: Path, *, padding: int = 0) -> Path:
+    """Write a recording of trades to be replayed without a pace.
+
+    ``padding``, in bytes, makes them large: what TCP holds when a client closes is then soon decoded.
+    """
+    note = f'"note":"{"x" * padding}",' if padding else ""
     with RecordingWriter(path) as writer:
         for n in range(1, _RECORDED + 1):
-            writer.write(f'{{"sequence":{n},"symbol_id":"COINBASE_SPOT_BTC_USD","price":1.5,"type":"trade"}}', n)
+            writer.write(f'{{"sequence":{n},"symbol_id":"COINBASE_SPOT_BTC_USD",{note}"price":1.5,"type":"trade"}}', n)
     return path
 
 
-def finished(program: str, url: str, key: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def finished(program: str, url: str, key: str, *, timeout: float = TIMEOUT_SECONDS) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, with warnings as errors."""
     return subprocess.run(
-        _command(program, url, *arguments),
+        _command(program, url),
         env={**os.environ, "COINAPI_API_KEY": key},
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_SECONDS,
+        timeout=timeout,
         check=False,
     )
 
 
 @contextmanager
-def running(program: str, url: str, key: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def running(program: str, url: str, key: str) -> Iterator[subprocess.Popen[str]]:
     """Start a program, with warnings as errors; it is killed at the end, if need be."""
     # Not measured: an interrupt inside of coverage's tracer leaves its lock taken, and the process waits for ever.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS")}
     child = subprocess.Popen(
-        _command(program, url, *arguments),
+        _command(program, url),
         env={**environment, "COINAPI_API_KEY": key},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -104,5 +108,5 @@ def read_line(child: subprocess.Popen[str]) -> str:
     return line.rstrip("\n")
 
 
-def _command(program: str, url: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-X", "dev", "-W", "error", "-c", HEAD + program, url, *arguments]
+def _command(program: str, url: str) -> list[str]:
+    return [sys.executable, "-X", "dev", "-W", "error", "-c", HEAD + program, url]

@@ -262,7 +262,7 @@ class Counting(Sequence):
         seen.set()
 
 counting = Counting()
-client = live_client(counting, max_queued_messages=500)
+client = live_client(counting, max_queued_messages=500, receive_buffer_bytes=65536)
 idle = new_client()
 stop = threading.Event()
 
@@ -378,15 +378,17 @@ if child == 0:
 say(child)
 time.sleep(60)
 """
-    with Simulator(activity=100) as simulator:
-        with running(FORKING + program, simulator.url, canary_key) as child:
-            said = {read_line(child), read_line(child)} - {"forked"}
-            try:
-                child.kill()
-                child.wait()
-                deadline = time.monotonic() + PATIENCE_SECONDS
-                while simulator.open_connections:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.01)
-            finally:
-                os.kill(int(said.pop()), 9)
+    with (
+        Simulator(activity=100) as simulator,
+        running(FORKING + program, simulator.url, canary_key) as child,
+    ):
+        said = {read_line(child), read_line(child)} - {"forked"}
+        try:
+            child.kill()
+            child.wait()
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while simulator.open_connections:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        finally:
+            os.kill(int(said.pop()), 9)
