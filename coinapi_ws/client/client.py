@@ -273,7 +273,7 @@ class Client:
 
     def __del__(self) -> None:
         worker: Worker | None = getattr(self, "_worker", None)  # there is none where the options were wrong
-        if worker is not None and worker.state not in (ClientState.IDLE, ClientState.CLOSING, ClientState.CLOSED):
+        if worker is not None and worker.is_left_open:
             shown = repr(self)
             worker.ask_to_close()
             worker.queue.discard()

@@ -72,8 +72,8 @@ class Worker:
         self._monitor = Monitor()
         self._state = ClientState.IDLE
         self._wakeup: Wakeup | None = None
-        self._io_thread: threading.Thread | None = None
-        self._dispatch_thread: threading.Thread | None = None
+        self._io_thread: _Thread | None = None
+        self._dispatch_thread: _Thread | None = None
         self._is_asked_to_close = False
         self._is_forked = False
         self._failure: BaseException | None = None
@@ -96,6 +96,11 @@ class Worker:
         return threading.current_thread() is self._io_thread
 
     @property
+    def is_left_open(self) -> bool:
+        """Whether it was started, and neither closed nor ended."""
+        return self._state is not ClientState.IDLE and not self._is_closing
+
+    @property
     def is_interrupted(self) -> bool:
         """Whether this thread is in the middle of a call that the client's threads wait for: so in a signal handler."""
         wakeup = self._wakeup
@@ -107,14 +112,19 @@ class Worker:
             if self._state is not ClientState.IDLE:
                 raise UsageError(f"the client is {self._state.value}; a client is started once, make a new one")
             self._wakeup = Wakeup()
-            self._io_thread = threading.Thread(target=self._run, name="coinapi-ws-io", daemon=True)
+            self._io_thread = _Thread(self._run, "coinapi-ws-io")
             self._state = ClientState.CONNECTING
             try:
                 self._io_thread.start()
                 if len(self.registry):
                     self.start_dispatching()
-            except BaseException:
-                self._end_half_started()
+            except BaseException as error:
+                if isinstance(error, RuntimeError) and not self._io_thread.is_alive():  # no more threads
+                    self._io_thread = None
+                    self._wakeup.close()
+                    self.queue.end()
+                    self._announce(ClientState.CLOSED)
+                self.ask_to_close()  # after a Ctrl-C the thread is there
                 raise
 
     def start_dispatching(self) -> None:
@@ -122,9 +132,12 @@ class Worker:
         with self._monitor.lock:
             if self._io_thread is None or self._is_closing or self.has_dispatcher:
                 return
-            thread = threading.Thread(target=self._dispatch, name="coinapi-ws-dispatch", daemon=True)
-            thread.start()
-            self._dispatch_thread = thread
+            self._dispatch_thread = _Thread(self._dispatch, "coinapi-ws-dispatch")
+            try:
+                self._dispatch_thread.start()
+            except RuntimeError:  # no more threads
+                self._dispatch_thread = None
+                raise
 
     @property
     def has_dispatcher(self) -> bool:
@@ -174,14 +187,16 @@ class Worker:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         for name in ("_io_thread", "_dispatch_thread"):  # asked late: a callback may be registered meanwhile
-            thread: threading.Thread | None = getattr(self, name)
-            while thread is not None and thread.is_alive():
+            thread: _Thread | None = getattr(self, name)
+            while thread is not None and not thread.has_ended:
                 if not slow_callback_too and isinstance(self.supervisor.failure, SlowConsumerError):
                     return True
                 left = LONGEST_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     return False
-                thread.join(min(left, LONGEST_WAIT_SECONDS))
+                thread.wait(min(left, LONGEST_WAIT_SECONDS))
+            if thread is not None:
+                thread.join(LONGEST_WAIT_SECONDS)  # for its last lines
         return True
 
     def failure(self) -> BaseException | None:
@@ -212,18 +227,6 @@ class Worker:
         self._io_thread = self._dispatch_thread = None
         if self._wakeup is not None:
             self._wakeup.close_after_fork()
-
-    def _end_half_started(self) -> None:
-        """End where a thread could not be started."""
-        self._is_asked_to_close = True
-        if self._io_thread is not None and self._io_thread.is_alive():
-            self._poke()
-            return
-        assert self._wakeup is not None
-        self._wakeup.close()
-        self._state = ClientState.CLOSED
-        self.queue.end()
-        self._monitor.notify_all()
 
     # On the I/O thread
 
@@ -305,6 +308,28 @@ class Worker:
         if running is None:
             return "no callback is running, but the thread of the connections has not ended"
         return f"the callback {name_of(running)} is running"
+
+
+class _Thread(threading.Thread):
+    """A daemon thread. A signal handler may wait for it in the middle of a wait for it, where ``join`` hangs (F18)."""
+
+    def __init__(self, target: Callable[[], object], name: str) -> None:
+        super().__init__(target=target, name=name, daemon=True)
+        self.has_ended = False
+        self._is_running = threading.Lock()
+        self._is_running.acquire()
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self.has_ended = True
+            self._is_running.release()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end, at most so long."""
+        if self._is_running.acquire(timeout=seconds):
+            self._is_running.release()
 
 
 class _Watch:

@@ -44,7 +44,7 @@ def test_the_first_is_cut_before_the_second_is_live(live_it: LiveIt, listener: L
     assert life.of(HandedOver) == life.of(HandoverFailed) == []
     assert [(event.attempt, event.delay) for event in life.of(Reconnecting)] == [(1, 0.0)]
     life.cut(second)
-    assert [event.attempt for event in life.of(Reconnecting)] == [1]
+    assert [event.attempt for event in life.of(Reconnecting)] == [1, 2]
 
 
 def test_both_are_cut_before_the_second_is_live(live_it: LiveIt, listener: Listener) -> None:

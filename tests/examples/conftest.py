@@ -20,6 +20,7 @@ EXAMPLES: Final = Path(__file__).resolve().parents[2] / "examples"
 FRAMEWORKS: Final[dict[str, list[str]]] = {
     "with_asyncio": [],
     "with_gevent": ["gevent"],
+    "with_gevent_client": ["gevent"],
     "with_gevent_stream": ["gevent"],
     "with_qt": ["PySide6.QtNetwork", "PySide6.QtWidgets"],
     "with_selectors": [],
