@@ -22,6 +22,7 @@ API_KEY_VARIABLE: Final = "COINAPI_API_KEY"
 AUTH_METHODS: Final = ("header", "query", "path", "authorization", "basic", "hello")
 AUTH_METHODS_WITH_JWT: Final = ("header", "query", "path", "hello")
 
+_LONGEST_METHOD: Final = 16
 _REDACTED: Final = "***"
 #: Anything shorter is no key, and replacing it would garble ordinary words.
 _SHORTEST_REDACTED: Final = 6
@@ -99,7 +100,8 @@ def check_method(auth: str, *, has_jwt: bool) -> None:
     allowed = AUTH_METHODS_WITH_JWT if has_jwt else AUTH_METHODS
     if auth not in allowed:
         beside = " together with a JWT" if has_jwt else ""
-        raise ConfigurationError(f"auth={auth!r} is not possible{beside}; write one of {', '.join(allowed)}")
+        shown = repr(auth) if len(auth) <= _LONGEST_METHOD else "…"  # a longer one may be the key
+        raise ConfigurationError(f"auth={shown} is not possible{beside}; write one of {', '.join(allowed)}")
 
 
 def authorized_target(target: str, auth: str, key: Secret) -> str:

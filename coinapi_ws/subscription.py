@@ -264,7 +264,8 @@ class Scope:
         return hash(frozenset(self._members))
 
     def __repr__(self) -> str:
-        return f"Scope({', '.join(map(repr, self._members))})"
+        # Half made, where a traceback with its locals shows it.
+        return f"Scope({', '.join(map(repr, getattr(self, '_members', ())))})"
 
 
 @dataclass(frozen=True, slots=True)

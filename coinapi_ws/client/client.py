@@ -7,15 +7,14 @@ import time
 import warnings
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from ..auth import Secret
 from ..drivers.opening import Opening, Resolve
 from ..drivers.selector import PROCESS_PACER, SelectorConnection
 from ..endpoints import Endpoint
 from ..events import Disconnected
-from ..exceptions import UsageError
-from ..messages import Message
+from ..exceptions import ConfigurationError, UsageError
 from ..options import ConnectionOptions, Options, read_options
 from ..protocol.pacing import Pacer
 from ..protocol.reconnect import Backoff
@@ -31,7 +30,6 @@ from .settings import (
     DEFAULT_MAX_QUEUED_MESSAGES,
     DEFAULT_QUIET_AFTER_SECONDS,
     DEFAULT_SLOW_CONSUMER_TIMEOUT_SECONDS,
-    INLINE,
     THREAD,
     WAIT,
     ClientSettings,
@@ -45,7 +43,8 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Callable[..., object])
 
-DEFAULT_CLOSE_SECONDS = 10.0
+DEFAULT_CLOSE_SECONDS: Final = 10.0
+_EITHER: Final = "messages go to callbacks or to an iteration, not to both; make a client for each"
 
 
 class Client:
@@ -102,9 +101,12 @@ class Client:
         **options: Unpack[ConnectionOptions],
     ) -> None:
         read = read_options(api_key, endpoint, proxy, **options)
-        del api_key, endpoint, proxy  # none of them, if plain, is to be seen in a traceback (F24)
+        del api_key, endpoint, proxy, options  # none of them, if plain, is to be seen in a traceback (F24)
         if isinstance(read, Exception):
             raise read
+        _check("resolve", resolve is None or callable(resolve), "a callable from host and port to addresses")
+        _check("pacer", isinstance(pacer, Pacer), "a Pacer")
+        _check("backoff", backoff is None or isinstance(backoff, Backoff), "a Backoff, or None")
         self._options: Options = read
         settings = ClientSettings(
             dispatch=dispatch,
@@ -129,6 +131,8 @@ class Client:
         )
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_worker"):
+            return "<Client half made>"  # where a traceback with its locals shows it
         return f"<Client {self._options.endpoint.authority} {self.state.value}>"
 
     # What to hear
@@ -149,8 +153,9 @@ class Client:
         """
         if callback is None:
             return lambda function: self.on(kind, function, symbol_id=symbol_id)
+        self._worker.check_open()
         if self._worker.queue.is_iterated:
-            raise UsageError("this client is iterated; messages go there, or to callbacks, not to both")
+            raise UsageError(_EITHER)
         self._worker.registry.add(kind, callback, symbol_id)
         self._worker.start_dispatching()
         return callback
@@ -195,15 +200,22 @@ class Client:
     def wait_live(self, timeout: float | None = None) -> bool:
         """Wait until data or a heartbeat came, so that key and scope are accepted; return whether, within ``timeout``.
 
-        Raises what ended the client, or ``UsageError`` where it was closed. Blocks. Not for callbacks of
-        ``dispatch="inline"``: ``UsageError``.
+        Raises what ended the client, or ``UsageError`` where it was closed. Blocks. Raises ``UsageError`` before the
+        start, and on the I/O thread, such as in a callback of ``dispatch="inline"``, where it would wait for itself.
         """
-        if self._dispatch == INLINE:
-            self._check_foreign_thread("wait_live()")
-        self._worker.wait_for_state(lambda state: state in (ClientState.LIVE, ClientState.CLOSED), timeout)
+        worker, lives = self._worker, self._worker.statistics.lives
+        if worker.is_io_thread:
+            raise UsageError("wait_live() on the I/O thread would wait for itself; call it on another thread")
+        if self.state is ClientState.IDLE:
+            raise UsageError("wait_live() comes after start()")
+
+        def came(state: ClientState) -> bool:
+            return state in (ClientState.LIVE, ClientState.CLOSED) or worker.statistics.lives > lives
+
+        has_come = worker.wait_for_state(came, timeout)
         if self.state is ClientState.CLOSED:
-            raise self._worker.failure() or UsageError("the client was closed")
-        return self.state is ClientState.LIVE
+            raise worker.failure() or UsageError("the client was closed")
+        return has_come
 
     def run(self) -> None:
         """Start, and wait for the end in the foreground; close on Ctrl-C, and raise it. Blocks.
@@ -278,20 +290,20 @@ class Client:
 
         Raises ``UsageError`` where there are callbacks.
         """
-        if len(self._worker.registry) or self._dispatch == INLINE:
-            raise UsageError("this client has callbacks; messages go there, or to an iteration, not to both")
+        if len(self._worker.registry) or self._worker.has_dispatcher:
+            raise UsageError(_EITHER)
         self._worker.queue.is_iterated = True
         return self
 
     def __next__(self) -> Item:
         """Wait for the next item. Blocks. Ends after :meth:`close`; any other end raises its error."""
+        iter(self)
         if self.state is ClientState.IDLE:
             raise UsageError("an iteration comes after start()")
         items = self._worker.queue.take(1)
         if items is None:
             self._raise_failure()
             raise StopIteration
-        self._worker.dispatcher.delivered += isinstance(items[0], Message)
         return items[0]
 
     # What is known
@@ -306,20 +318,22 @@ class Client:
         worker, now_ns = self._worker, time.time_ns()
         counted, queue, dispatcher = worker.statistics, worker.queue, worker.dispatcher
         last_ns = counted.last_received_ns
+        surplus, jumps = worker.supervisor.session_counts()
         return ClientStats(
             messages=dict(counted.messages),
             bytes=dict(counted.bytes),
             rate=counted.rate(time.monotonic()),
-            queued=queue.messages,
-            queued_bytes=queue.bytes,
+            queued=0 if queue.is_discarding else queue.messages,
+            queued_bytes=0 if queue.is_discarding else queue.bytes,
             queued_most=queue.most_messages,
-            delivered=dispatcher.delivered,
+            delivered=dispatcher.delivered + queue.iterated,
             unhandled=dispatcher.unhandled,
             dropped=queue.dropped,
             conflated=queue.conflated,
+            duplicates=counted.duplicates,
             undelivered=queue.undelivered,
-            surplus=counted.surplus,
-            jumps=dict(counted.jumps),
+            surplus=surplus,
+            jumps=jumps,
             reconnects=max(0, counted.lives - 1),
             gaps=dict(counted.gaps),
             callback_failures=dispatcher.failures,
@@ -348,3 +362,8 @@ class Client:
         failure = self._worker.failure()
         if failure is not None:
             raise failure
+
+
+def _check(name: str, is_right: bool, what: str) -> None:
+    if not is_right:
+        raise ConfigurationError(f"{name} is {what}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from ..events import CallbackFailed
 from ..messages import Message
@@ -13,14 +12,23 @@ from .queueing import DeliveryQueue
 from .registry import Callback, Registry
 
 LOGGER: Final = logging.getLogger("coinapi_ws")
-#: Taken from the queue at once; few enough to count as delivered.
+#: Taken from the queue at once; they are neither queued nor delivered meanwhile.
 _BATCH: Final = 256
 
 
-class Dispatcher:
-    """Gives items to whoever is registered for them. ``on_failure`` is called with what a callback raised."""
+class OnFailure(Protocol):
+    """Is told of an exception."""
 
-    def __init__(self, queue: DeliveryQueue, registry: Registry, on_failure: Callable[[BaseException], object]) -> None:
+    def __call__(self, error: BaseException, *, is_fatal: bool) -> object: ...
+
+
+class Dispatcher:
+    """Gives items to whoever is registered for them.
+
+    ``on_failure`` is called with what a callback raised, or, fatally, what ended the dispatching itself.
+    """
+
+    def __init__(self, queue: DeliveryQueue, registry: Registry, on_failure: OnFailure) -> None:
         self._queue = queue
         self._registry = registry
         self._on_failure = on_failure
@@ -31,9 +39,15 @@ class Dispatcher:
         self.failures = 0
 
     def run(self) -> None:
-        """Deliver what the queue has until it ends: the body of the dispatcher thread."""
-        while (items := self._queue.take(_BATCH)) is not None:
-            self.deliver(items)
+        """Deliver what the queue has until it ends: the body of the dispatcher thread.
+
+        Whatever ends it otherwise, such as a log handler that raises, is a failure too (F11).
+        """
+        try:
+            while (items := self._queue.take(_BATCH)) is not None:
+                self.deliver(items)
+        except BaseException as error:  # noqa: BLE001 - told to whoever waits for the client
+            self._on_failure(error, is_fatal=True)
 
     def deliver(self, items: list[Item]) -> None:
         """Call the callbacks for these items, in order."""
@@ -67,7 +81,7 @@ class Dispatcher:
         if isinstance(item, CallbackFailed):
             return  # told once; telling it of itself would never end
         self.deliver([CallbackFailed(callback=callback, argument=item, error=error)])
-        self._on_failure(error)
+        self._on_failure(error, is_fatal=False)
 
 
 def name_of(callback: Callback) -> str:

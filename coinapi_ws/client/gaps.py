@@ -24,10 +24,24 @@ class ConnectionGaps:
     def cut(self, ending: Disconnected, scope: Scope) -> None:
         """Take note that a connection ended, though something is wanted: a gap, if it had sent its hello.
 
-        Where the server refused key or scope nothing was on its way.
+        Where the server refused key or scope at the hello nothing was on its way.
         """
-        if self._cut is None and ending.stage in ("hello", "live") and ending.cause not in _REFUSALS:
+        if self._cut is not None or ending.stage not in ("hello", "live"):
+            return
+        if ending.stage == "live" or ending.cause not in _REFUSALS:
             self._cut = (None if self._last is None else time_ns_of(self._last), ending.summary(), scope)
+
+    def between(self, from_ns: int | None, to_ns: int | None, ending: Disconnected, scope: Scope) -> list[Item]:
+        """Return the gap between two connections, the second of which was live before the first ended, if there is one.
+
+        ``from_ns`` is the time of the first one's last message, ``to_ns`` that of the second one's first; without any
+        yet, the gap comes before it.
+        """
+        if to_ns is None:
+            self.cut(ending, scope)
+        elif from_ns is not None and from_ns < to_ns:
+            return [ConnectionGap(from_ns=from_ns, to_ns=to_ns, reason=ending.summary(), scope=scope)]
+        return []
 
     def deliver(self, items: list[Item]) -> list[Item]:
         """Return the items, with the gap before the first market data after a cut."""

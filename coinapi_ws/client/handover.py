@@ -7,7 +7,6 @@ that was (vendor_notes.md, "Liveness").
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from ..events import SequenceGap
@@ -15,10 +14,10 @@ from ..messages import Book, BookL3, Heartbeat, Message, Trade
 from ..protocol.session import Item
 from ..timestamps import parse_ns
 from .held_book import HeldBook
-from .keys import Key, is_market_data, key_of, time_text_of
+from .keys import Key, is_market_data, key_of, time_ns_of, time_text_of
 
 #: Trades whose uuids are remembered: far more than come while one server is behind another.
-_REMEMBERED_TRADES: Final = 20_000
+_REMEMBERED_TRADES: Final = 100_000
 _BOOK_TYPES: Final = frozenset({"book", "book_l3"})
 
 
@@ -27,8 +26,8 @@ class Delivered:
 
     def __init__(self) -> None:
         self.times: dict[Key, str] = {}
-        self._uuids: set[str] = set()
-        self._uuid_order: deque[str] = deque()
+        self.last: Message | None = None
+        self._uuids: dict[str, None] = {}  # in their order
 
     def watch(self, items: list[Item]) -> None:
         """Take note of items that are delivered."""
@@ -39,10 +38,10 @@ class Delivered:
     def note(self, message: Message) -> None:
         """Take note of one message."""
         if isinstance(message, Trade) and message.uuid is not None:
-            self._uuids.add(message.uuid)
-            self._uuid_order.append(message.uuid)
-            if len(self._uuid_order) > _REMEMBERED_TRADES:
-                self._uuids.discard(self._uuid_order.popleft())
+            self._uuids[message.uuid] = None
+            if len(self._uuids) > _REMEMBERED_TRADES:
+                del self._uuids[next(iter(self._uuids))]
+        self.last = message
         if (text := time_text_of(message)) is not None:
             self.times[key_of(message)] = text
 
@@ -73,6 +72,8 @@ class Handover:
         self._held: dict[Key, HeldBook] = {}
         self._lost: dict[Key, SequenceGap] = {}  # changes of the second that no snapshot has made good yet
         self._first_has_ended = False
+        self._last_of_first = delivered.last
+        self._first_of_second: Message | None = None
         self.duplicates = 0
 
     @property
@@ -82,10 +83,12 @@ class Handover:
 
     def take_first(self, items: list[Item]) -> list[Item]:
         """Return what of the first connection is to be delivered."""
+        self._last_of_first = next(filter(is_market_data, reversed(items)), self._last_of_first)
         return [item for item in items if self._passes_first(item)]
 
     def take_second(self, items: list[Item]) -> list[Item]:
         """Return what of the second connection is to be delivered."""
+        self._first_of_second = self._first_of_second or next(filter(is_market_data, items), None)
         passed: list[Item] = []
         for item in items:
             if isinstance(item, SequenceGap):
@@ -103,6 +106,11 @@ class Handover:
         """Take note that the first connection has ended; return how many things the second has not shown yet."""
         self._first_has_ended = True
         return len(self._delivered.times.keys() - self._shown - self._switched)
+
+    def seam(self) -> tuple[int | None, int | None]:
+        """Return the times of the first one's last message and of the second one's first, None where there is none."""
+        last, first = self._last_of_first, self._first_of_second
+        return (None if last is None else time_ns_of(last)), (None if first is None else time_ns_of(first))
 
     def finish(self) -> list[Item]:
         """Return the books that were held back to the end, since later changes build on them, and what they lack."""

@@ -18,10 +18,16 @@ _SUBTRACTING = frozenset({"SUBTRACT", "SUB", "MATCH"})
 class HeldBook:
     """A snapshot and the changes after it, as the one snapshot that they amount to."""
 
+    latest: Book | BookL3
+    _snapshot: Book | BookL3 | None
+    _sides: dict[str, dict[Any, Level | LevelL3]]
+
     def __init__(self, snapshot: Book | BookL3) -> None:
-        self.latest = snapshot
-        self._snapshot: Book | BookL3 | None = snapshot
-        self._sides: dict[str, dict[Any, Level | LevelL3]] = {}
+        self._begin(snapshot)
+
+    def _begin(self, snapshot: Book | BookL3) -> None:
+        self.latest = self._snapshot = snapshot
+        self._sides = {}
         for side in ("asks", "bids"):
             levels: Iterable[Level | LevelL3] = getattr(snapshot, side)
             self._sides[side] = {_key(level): level for level in levels}
@@ -29,7 +35,7 @@ class HeldBook:
     def change(self, delta: Book | BookL3) -> None:
         """Apply a later message of the same book; another snapshot begins anew."""
         if delta.is_snapshot:
-            self.__init__(delta)  # type: ignore[misc]
+            self._begin(delta)
             return
         self.latest, self._snapshot = delta, None
         for side, levels in self._sides.items():

@@ -48,6 +48,7 @@ class DeliveryQueue:
         self.is_full = False
         self.is_discarding = False
         self.is_iterated = False
+        self.iterated = 0
         self.messages = 0
         self.bytes = 0
         self.most_messages = 0
@@ -65,13 +66,18 @@ class DeliveryQueue:
         """Whether this thread is in the middle of a call: a signal handler that is must not wait for others."""
         return self._monitor.is_held_here()
 
-    def put(self, items: list[Item], size: int) -> None:
-        """Append what one read brought, of so many bytes together."""
+    def put(self, items: list[Item], size: int, *, may_drop: bool = False) -> None:
+        """Append what one read brought, of so many bytes together.
+
+        ``may_drop``: it comes of a connection that is being closed, which reads on though the queue is full.
+        """
         with self._monitor.lock:
             if self.is_discarding:
                 self._clear()
                 self._undelivered += _count(items)
                 return
+            if may_drop and self.is_full:
+                items = self._without_messages(items)
             counted = _count(items)
             each = max(1, size // counted) if counted else 0
             for item in items:
@@ -81,14 +87,6 @@ class DeliveryQueue:
             self.most_messages = max(self.most_messages, self.messages)
             self._apply_policy()
             self._monitor.notify_all()
-
-    def put_last(self, items: list[Item], size: int) -> None:
-        """Append while the client closes: what goes beyond the bounds is counted as undelivered."""
-        if self.is_full:
-            events = [item for item in items if not _counts(item)]
-            self._undelivered += len(items) - len(events)
-            items = events
-        self.put(items, size)
 
     def take(self, most: int, timeout: float | None = None) -> list[Item] | None:
         """Wait for items and return at most so many; none after ``timeout`` seconds, None at the end."""
@@ -109,6 +107,7 @@ class DeliveryQueue:
                 if size:
                     self.messages -= 1
                     self.bytes -= size
+                    self.iterated += self.is_iterated and isinstance(item, Message)
             has_room = self.is_full and not self._reaches(self._full_part * _RESUME_PART)
             if has_room:
                 self.is_full = False
@@ -185,7 +184,7 @@ class DeliveryQueue:
         while self.messages > self._max_messages or self.bytes > self._max_bytes:
             item, size = self._entries.popleft()
             if size:
-                self._drop(item, size)
+                self._take_out(item, size)
                 self.dropped += 1
             elif not isinstance(item, SequenceGap) or not self._is_next(item):
                 events.append(item)
@@ -208,15 +207,25 @@ class DeliveryQueue:
             if place == len(kept):
                 kept.append((item, size))
             else:
-                self._drop(*kept[place])
+                self._take_out(*kept[place])
                 self.conflated += 1
                 kept[place] = (item, size)
         self._entries = deque(kept)
 
-    def _drop(self, item: Item, size: int) -> None:
-        """Take note of a message, or of a frame that is none, that is not delivered."""
+    def _without_messages(self, items: list[Item]) -> list[Item]:
+        for item in items:
+            if _counts(item):
+                self._drop(item)
+                self.dropped += 1
+        return [item for item in items if not isinstance(item, SequenceGap) and not _counts(item)]
+
+    def _take_out(self, item: Item, size: int) -> None:
         self.messages -= 1
         self.bytes -= size
+        self._drop(item)
+
+    def _drop(self, item: Item) -> None:
+        """Take note of a message, or of a frame that is none, that is not delivered."""
         if isinstance(item, Message):
             name, symbol_id, time_ns = item.type, getattr(item, "symbol_id", None), time_ns_of(item)
         else:

@@ -47,6 +47,11 @@ class QuietWatch:
             self._last_ns[name] = received_ns
         self._watch(self._types & counts.keys(), now)
 
+    def stand_still(self, seconds: float) -> None:
+        """Do not count seconds in which nothing was read."""
+        for name in self._due:
+            self._due[name] += seconds
+
     def next_timeout(self) -> float | None:
         """Return when to call :meth:`report`."""
         return min(self._due.values(), default=None)

@@ -46,6 +46,8 @@ class ClientSettings:
             self._check_count(name)
         if self.max_attempts is not None:
             self._check_count("max_attempts")
+        if not isinstance(self.stop_on_callback_error, bool):
+            raise ConfigurationError(f"stop_on_callback_error is True or False, not {self.stop_on_callback_error!r}")
         for name in ("slow_consumer_timeout", "fresh_key_grace", "quiet_after"):
             self._check_seconds(name)
         patience = self.slow_consumer_timeout

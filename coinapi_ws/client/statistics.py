@@ -18,6 +18,8 @@ from .keys import is_market_data, time_ns_of, time_text_of
 
 #: Of each read from the socket the oldest message is looked at, and so many of them are kept.
 _LATENCIES: Final = 4096
+#: A server may invent any number of types.
+_MAX_TYPES: Final = 100
 LATENCY_WINDOW_SECONDS: Final = 60.0
 RATE_WINDOW_SECONDS: Final = 10
 
@@ -39,11 +41,13 @@ class Latency:
 class ClientStats:
     """Counts of one client since it was made.
 
-    - ``messages`` and ``bytes`` by type, as received (bytes of text); ``rate`` in messages a second over the last 10 s;
-      ``surplus`` and ``jumps`` as in :class:`SessionStats`.
-    - ``queued``, ``queued_bytes``: what waits for callbacks now; ``queued_most``: the most that ever did.
+    - ``messages`` and ``bytes`` by type, as received (of their text; any character counts as one byte); ``rate`` in
+      messages a second over the last 10 s; ``surplus`` and ``jumps`` as in :class:`SessionStats`.
+    - ``queued``, ``queued_bytes``: what waits for callbacks now; ``queued_most``: the most that ever did. Up to 256 that
+      the dispatcher has taken count as neither queued nor delivered until each is.
     - ``delivered``: messages that were given to a callback or an iteration; ``unhandled``: no callback listens to them;
-      ``dropped``, ``conflated``: left out by a queue policy; ``undelivered``: came or waited when no callback might
+      ``dropped``, ``conflated``: left out by a queue policy, or by closing with a full queue, and told by ``Dropped``;
+      ``duplicates``: left out by a handover; ``undelivered``: came or waited when no callback might
       start any more.
     - ``reconnects``: connections that went live after the first one; ``gaps``: ``SequenceGap`` and
       ``ConnectionGap`` events, by class name.
@@ -62,6 +66,7 @@ class ClientStats:
     unhandled: int
     dropped: int
     conflated: int
+    duplicates: int
     undelivered: int
     surplus: int
     jumps: Mapping[str, int]
@@ -82,6 +87,7 @@ class Statistics:
         self.gaps: dict[str, int] = {}
         self.jumps: dict[str, int] = {}
         self.surplus = 0
+        self.duplicates = 0
         self.lives = 0
         self.last_received_ns: int | None = None
         self._latencies: deque[tuple[int, int]] = deque(maxlen=_LATENCIES)
@@ -96,6 +102,8 @@ class Statistics:
         for item in items:
             if isinstance(item, (Frame, Undecodable)):
                 name, length = getattr(item, "type", "") or "undecodable", len(item.payload)
+                if name not in bytes_by_type and len(bytes_by_type) >= _MAX_TYPES:
+                    name = "other"
                 counts[name] = counts.get(name, 0) + 1
                 bytes_by_type[name] = bytes_by_type.get(name, 0) + length
                 size += length

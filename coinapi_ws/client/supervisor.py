@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from enum import Enum
-from typing import Final, cast
+from math import inf
+from typing import Final, Protocol, cast
 
 from ..drivers.selector import SelectorConnection
 from ..events import Cause, Disconnected, Event, HandedOver, HandoverFailed, Live, Reconnecting
@@ -36,6 +37,8 @@ HANDOVER_GRACE_SECONDS: Final = 10.0
 DEFAULT_NOTICE_SECONDS: Final = 60.0
 #: The second server may lag behind the first: so long after the first one's end repetitions are still looked for.
 AFTER_HANDOVER_SECONDS: Final = 30.0
+#: Servers that announce one end after the other must not make a storm: in between, an announced end is waited for.
+BETWEEN_HANDOVERS_SECONDS: Final = 60.0
 
 
 class ClientState(Enum):
@@ -50,10 +53,16 @@ class ClientState(Enum):
     CLOSED = "closed"
 
 
+class Deliver(Protocol):
+    """Takes items, the bytes that they had, and whether those beyond the queue's bounds are to be dropped."""
+
+    def __call__(self, items: list[Item], size: int, *, may_drop: bool) -> object: ...
+
+
 class Supervisor:
     """The connections of one client, at most two at a time.
 
-    ``connect`` makes a connection for a scope; ``deliver`` is given items and the bytes they had; ``on_state`` each new
+    ``connect`` makes a connection for a scope; ``deliver`` is given what comes of them, ``on_state`` each new
     state. ``chance`` returns a random number in [0, 1). All calls come from one thread.
     """
 
@@ -62,7 +71,7 @@ class Supervisor:
         settings: ClientSettings,
         *,
         connect: Callable[[Scope], SelectorConnection],
-        deliver: Callable[[list[Item], int], object],
+        deliver: Deliver,
         on_state: Callable[[ClientState], object],
         statistics: Statistics,
         backoff: Backoff,
@@ -80,14 +89,17 @@ class Supervisor:
         self._state = ClientState.IDLE
         self._wanted = Scope()
         self._current: SelectorConnection | None = None
-        self._successor: SelectorConnection | None = None
-        self._handover: Handover | None = None
-        self._handover_ends: float | None = None  # the first connection's end, then that of looking for repetitions
-        self._next_notice: ReconnectNotice | None = None  # that the second connection has had already
+        self._successor: SelectorConnection | None = None  # beside the current one, while handing over
+        self._handover: Handover | None = None  # merges the two, and looks for repetitions for a while after
+        self._second: SelectorConnection | None = None  # that it takes for the second one
+        self._first_ends_by: float | None = None
+        self._merges_until: float | None = None
+        self._next_handover_at = -inf
         self._delivered = Delivered() if settings.on_reconnect_notice == HANDOVER else None
         self._retry_at: float | None = None
         self._paused_since: float | None = None
         self._started_at = 0.0
+        self._failed_attempts = 0
         self._unknown_refusals = 0
         self._is_closing = False
         self._gaps = ConnectionGaps()
@@ -110,20 +122,38 @@ class Supervisor:
         """Return the connections to watch."""
         return [connection for connection in (self._current, self._successor) if connection is not None]
 
+    def session_counts(self) -> tuple[int, dict[str, int]]:
+        """Return surplus and jumps of all sessions, those that are up included. Any thread."""
+        surplus, jumps = self._statistics.surplus, dict(self._statistics.jumps)
+        for connection in self.connections():
+            stats = connection.stats()
+            surplus += stats.surplus
+            for name, count in stats.jumps.items():
+                jumps[name] = jumps.get(name, 0) + count
+        return surplus, jumps
+
     def start(self, scope: Scope) -> None:
         """Begin to connect, where anything is wanted."""
         self._started_at = self._retry_at = self._clock()
-        self._change_scope(scope)
+        self._wanted = scope
+        self._quiet.ask(scope, self._started_at)
+        self._rest()
 
     def set_scope(self, scope: Scope) -> None:
         """Want another scope; an empty one parks the client."""
         if self._is_closing or scope is self._wanted:
             return
-        self._change_scope(scope)
+        is_equal = scope == self._wanted
+        self._wanted = scope
+        if is_equal:
+            return
+        self._quiet.ask(scope, self._clock())
         for connection in self.connections():
             if connection.state in (SessionState.CLOSING, SessionState.CLOSED):
                 continue  # the next one will be asked
             self._take(connection, connection.set_scope(scope) if scope else connection.close())
+        if not self.connections():
+            self._rest()
 
     def close(self) -> None:
         """Close what is open, and end. Idempotent."""
@@ -152,18 +182,19 @@ class Supervisor:
         endings = [ending for connection in self.connections() if (ending := connection.disconnected) is not None]
         self._current = self._successor = None
         self._move(ClientState.CLOSED)
-        self._deliver([*endings, *self._gaps.end()], 0)
+        self._give([*endings, *self._gaps.end()])
 
     def pause(self) -> None:
         """Stop reading: the queue is full. Idempotent."""
         if self._paused_since is None and not self._is_closing:
             self._paused_since = self._clock()
-            self._pause_live_ones()
+            self._pause_all()
 
     def resume(self) -> None:
         """Go on reading. Idempotent."""
         if self._paused_since is None:
             return
+        self._quiet.stand_still(self._clock() - self._paused_since)
         self._paused_since = None
         for connection in self.connections():
             connection.resume_reading()
@@ -178,30 +209,32 @@ class Supervisor:
     def next_timeout(self) -> float | None:
         """Return when to call :meth:`handle_timeout`."""
         times = [connection.next_timeout() for connection in self.connections()]
-        times += [self._attempt_due(), self._pause_ends(), self._handover_ends, self._quiet.next_timeout()]
+        times += [self._attempt_due(), self._pause_ends(), self._quiet_due(), self._first_ends_by, self._merges_until]
         return min((time for time in times if time is not None), default=None)
 
     def handle_timeout(self) -> None:
-        """Do what has become due; harmless where nothing has."""
+        """Do what has become due; harmless where nothing has. What waits in the sockets is to be handled before."""
         now = self._clock()
         for connection in self.connections():
-            due = connection.next_timeout()
-            if due is not None and due <= now:
+            if _is_past(connection.next_timeout(), now):
                 self._take(connection, connection.handle_timeout())
-        if (due := self._pause_ends()) is not None and due <= now:
+        if _is_past(self._pause_ends(), now):
             self.fail(
                 SlowConsumerError(
-                    f"the queue of {self._settings.max_queued_messages} messages was full for "
-                    f"{self._settings.slow_consumer_timeout:g} s: callbacks, or an iteration, did not take them in time"
+                    f"the queue had no room for {self._settings.slow_consumer_timeout:g} s: "
+                    "callbacks, or an iteration, did not take the messages in time"
                 )
             )
-        if self._handover_ends is not None and self._handover_ends <= now:
-            self._end_handover()
-        if quiet := self._quiet.report(now):
+        if _is_past(self._first_ends_by, now):
+            self._end_first(now)
+        if _is_past(self._merges_until, now):
+            self._end_merging()
+        if _is_past(self._quiet_due(), now):
+            quiet = self._quiet.report(now)
             for event in quiet:
                 LOGGER.log(logging.WARNING if event.last_ns is None else logging.INFO, "%s", event.summary())
-            self._deliver(list(quiet), 0)
-        if (due := self._attempt_due()) is not None and due <= now:
+            self._give(list(quiet))
+        if _is_past(self._attempt_due(), now):
             self._attempt()
 
     # Time
@@ -215,6 +248,9 @@ class Supervisor:
         if self._paused_since is None or patience is None or self._is_closing:
             return None
         return self._paused_since + patience
+
+    def _quiet_due(self) -> float | None:
+        return self._quiet.next_timeout() if self._paused_since is None and not self._is_closing else None
 
     # What comes of connections
 
@@ -231,37 +267,37 @@ class Supervisor:
             frames = cast("list[Event | Frame]", items)
             counts, size = self._statistics.receive(frames, now)
             decoded = self._gaps.deliver(self._merged(connection, connection.decode(frames)))
-            notices = [notice for frame in frames if (notice := self._note(connection, frame, now)) is not None]
+            if any(isinstance(item, Live) for item in items):
+                self._statistics.lives += 1
+                if connection is self._current:
+                    self._go_live(now)
             if counts:  # after what makes it live, from where on they are counted
                 self._quiet.received(counts, now, self._statistics.last_received_ns or 0)
-            self._statistics.deliver(decoded)
-            self._deliver(decoded, size)
-            for notice in notices:
-                self._heed(connection, notice)
+            self._give(decoded, size, may_drop=_is_closed_by_us(connection))
+            for frame in frames:
+                if isinstance(frame, Frame) and isinstance(frame.decoded, ReconnectNotice):
+                    self._heed(connection, frame.decoded, now)
         if connection not in self.connections():
-            return  # its end was taken note of, by a call within this one or the one before
+            return  # its end was dealt with in the middle of this, or of the call before
         if connection.disconnected is not None:
             self._end_of(connection, connection.disconnected)
         elif self._paused_since is not None:
-            self._pause_live_ones()
+            self._pause_all()
 
     def _merged(self, connection: SelectorConnection, items: list[Item]) -> list[Item]:
         if self._handover is not None:
-            is_first = self._successor is not None and connection is self._current
-            return self._handover.take_first(items) if is_first else self._handover.take_second(items)
-        if self._delivered is not None:
+            before = self._handover.duplicates
+            is_second = connection is self._second
+            items = self._handover.take_second(items) if is_second else self._handover.take_first(items)
+            self._statistics.duplicates += self._handover.duplicates - before
+        elif self._delivered is not None:
             self._delivered.watch(items)
         return items
 
-    def _note(self, connection: SelectorConnection, frame: Event | Frame, now: float) -> ReconnectNotice | None:
-        """Take note of what concerns the connection itself; return a notice that is to be heeded."""
-        if isinstance(frame, Frame):
-            return frame.decoded if isinstance(frame.decoded, ReconnectNotice) else None
-        if isinstance(frame, Live):
-            self._statistics.lives += 1
-            if connection is self._current:
-                self._go_live(now)
-        return None
+    def _give(self, items: list[Item], size: int = 0, *, may_drop: bool = False) -> None:
+        if items:
+            self._statistics.deliver(items)
+            self._deliver(items, size, may_drop=may_drop)
 
     def _go_live(self, now: float) -> None:
         self._backoff.live(now)
@@ -269,73 +305,72 @@ class Supervisor:
         if not self._is_closing:
             self._move(ClientState.LIVE)
 
-    def _heed(self, connection: SelectorConnection, notice: ReconnectNotice) -> None:
-        LOGGER.info("the server will close the connection%s", _within(notice))
+    def _heed(self, connection: SelectorConnection, notice: ReconnectNotice, now: float) -> None:
+        within = "" if notice.within_seconds is None else f" within {notice.within_seconds:g} s"
+        LOGGER.info("the server will close the connection%s", within)
         policy = self._settings.on_reconnect_notice
-        if self._is_closing:
-            return
-        if self._successor is not None:
-            self._next_notice = notice if connection is self._successor else self._next_notice
-            return
+        if connection is not self._current or connection.state is not SessionState.LIVE:
+            return  # it ends already, or takes over only now
         if policy == NOW:
             self._take(connection, connection.close())
-        elif policy == HANDOVER:
-            self._begin_handover(notice)
+        elif policy == HANDOVER and self._handover is None and now >= self._next_handover_at:
+            self._begin_handover(notice, now)
 
     # Ends
 
     def _end_of(self, connection: SelectorConnection, ending: Disconnected) -> None:
-        if connection not in self.connections():
-            return  # its end was dealt with in the middle of something else
         LOGGER.info("disconnected: %s", ending.summary())
         self._statistics.end_session(connection.stats())
         self.disconnected = ending
-        if connection is self._successor:
-            self._successor = None
-            self._lose_successor(ending)
-        elif self._successor is not None and not self._is_closing:
-            self._promote(self._successor, connection, ending)
-        else:
-            self._current = None
+        if connection is self._current:
+            self._current = self._successor
+        self._successor = None
+        if self._current is None:
             self._quiet.down()
-            self._end_handover()
-            if not self._is_closing:
-                self._decide(connection.scope, ending)
         if self._is_closing:
             self._end_if_done()
+        elif not self._wanted:
+            if self._current is None:
+                self._rest()
+        elif self._current is None:
+            self._forget_handover()
+            self._decide(connection.scope, ending)
+        elif connection is self._second:
+            self._lose_second(self._current, ending)
+        else:
+            self._hand_over(self._current, connection.scope, ending)
 
     def _decide(self, scope: Scope, ending: Disconnected) -> None:
-        """Park, give up, or wait for the next attempt."""
+        """Give up, or wait for the next attempt."""
         now = self._clock()
-        if not self._wanted:
-            self._deliver(self._gaps.end(), 0)
-            self._retry_at = now
-            self._move(ClientState.PARKED)
-            return
         self._gaps.cut(ending, scope)
         is_fresh = self._may_be_fresh_key(ending, now)
         retry_after = max(ending.retry_after or 0.0, FRESH_KEY_RETRY_SECONDS if is_fresh else 0.0)
         delay = self._backoff.delay(now, self._chance(), retry_after=retry_after, code=ending.code)
         if self._is_final(ending, is_fresh=is_fresh):
             LOGGER.error("the client gives up: %s", ending.summary())
-            self.failure = ending
-            self._is_closing = True
+            self.fail(ending)
             return
         level = logging.ERROR if ending.cause is Cause.OVERFLOW else logging.INFO
         LOGGER.log(level, "attempt %d in %.1f s, after: %s", self._backoff.attempts, delay, ending.detail)
         self._retry_at = now + delay
         self._move(ClientState.WAITING)
-        self._deliver([Reconnecting(attempt=self._backoff.attempts, delay=delay, cause=ending.cause)], 0)
+        self._give([Reconnecting(attempt=self._backoff.attempts, delay=delay, cause=ending.cause)])
 
     def _is_final(self, ending: Disconnected, *, is_fresh: bool) -> bool:
-        most = self._settings.max_attempts
-        if most is not None and self._backoff.attempts > most:
-            return True
+        if self._backoff.attempts == 1:  # it was healthy before
+            self._failed_attempts = self._unknown_refusals = 0
         if ending.cause is Cause.UNKNOWN and ending.error_type in (ServerRejected, HandshakeRejected):
-            self._unknown_refusals = 1 if self._backoff.attempts == 1 else self._unknown_refusals + 1
-            return self._unknown_refusals > MAX_UNKNOWN_REFUSALS
-        # LOCAL: we closed it to have another one.
-        return ending.cause in FINAL_CAUSES and ending.cause is not Cause.LOCAL and not is_fresh
+            self._unknown_refusals += 1
+        else:
+            self._unknown_refusals = 0
+        # What was live until one of both wanted to end it did not fail.
+        self._failed_attempts += ending.stage != "live" or ending.cause not in (Cause.LOCAL, Cause.NOTICE)
+        most = self._settings.max_attempts
+        if most is not None and self._failed_attempts > most:
+            return True
+        is_refused = ending.cause in FINAL_CAUSES and ending.cause is not Cause.LOCAL
+        return self._unknown_refusals > MAX_UNKNOWN_REFUSALS or (is_refused and not is_fresh)
 
     def _may_be_fresh_key(self, ending: Disconnected, now: float) -> bool:
         grace = self._settings.fresh_key_grace
@@ -344,75 +379,84 @@ class Supervisor:
 
     def _end_if_done(self) -> None:
         if not self.connections():
-            self._deliver(self._gaps.end(), 0)
+            self._give(self._gaps.end())
             self._move(ClientState.CLOSED)
+
+    def _rest(self) -> None:
+        """Without a connection: wait for the next attempt, or for something to be wanted."""
+        now = self._clock()
+        self._retry_at = now if self._retry_at is None else self._retry_at
+        if not self._wanted:
+            self._forget_handover()
+            self._give(self._gaps.end())
+            self._move(ClientState.PARKED)
+        else:
+            self._move(ClientState.WAITING if self._retry_at > now else ClientState.CONNECTING)
 
     # Two connections
 
-    def _begin_handover(self, notice: ReconnectNotice) -> None:
+    def _begin_handover(self, notice: ReconnectNotice, now: float) -> None:
         assert self._delivered is not None
-        self._end_handover()
-        self._next_notice = None
         within = DEFAULT_NOTICE_SECONDS if notice.within_seconds is None else float(notice.within_seconds)
         self._handover = Handover(self._delivered)
-        self._handover_ends = self._clock() + within + HANDOVER_GRACE_SECONDS
-        self._successor = self._connect(self._wanted)
+        self._first_ends_by = now + within + HANDOVER_GRACE_SECONDS
+        self._next_handover_at = now + BETWEEN_HANDOVERS_SECONDS
+        self._successor = self._second = self._connect(self._wanted)
         self._take(self._successor, self._successor.start())
 
-    def _promote(self, successor: SelectorConnection, first: SelectorConnection, ending: Disconnected) -> None:
+    def _hand_over(self, second: SelectorConnection, scope: Scope, ending: Disconnected) -> None:
         """Let the second connection be the one, now that the first has ended."""
-        self._current, self._successor = successor, None
         now = self._clock()
-        if self._handover is not None and successor.state is SessionState.LIVE:
-            left = self._handover.end_first()
-            self._handover_ends = now + AFTER_HANDOVER_SECONDS
-            self._backoff.live(now)
-            self._deliver([HandedOver(duplicates=self._handover.duplicates, pairs_left=left)], 0)
-            if self._next_notice is not None:
-                self._begin_handover(self._next_notice)
+        if self._handover is None or second.state is not SessionState.LIVE:
+            self._forget_handover()
+            self._gaps.cut(ending, scope)
+            self._quiet.down()
+            self._backoff.delay(now, 0.0)  # an attempt as any other, begun already
+            self._move(ClientState.CONNECTING)
             return
-        self._handover, self._handover_ends = None, None
-        if not self._wanted:
-            return  # both are closed by us, to park
-        self._gaps.cut(ending, first.scope)
-        self._quiet.down()
-        self._move(ClientState.CONNECTING)
+        left = self._handover.end_first()
+        self._first_ends_by, self._merges_until = None, now + AFTER_HANDOVER_SECONDS
+        self._backoff.live(now)
+        if self._state is not ClientState.LIVE:
+            self._go_live(now)
+        if not (ending.clean and ending.cause in (Cause.NOTICE, Cause.LOCAL)):
+            self._give(self._gaps.between(*self._handover.seam(), ending, scope))
+        self._give([HandedOver(duplicates=self._handover.duplicates, pairs_left=left)])
 
-    def _lose_successor(self, ending: Disconnected) -> None:
-        handover, self._handover, self._handover_ends = self._handover, None, None
-        if self._is_closing or not self._wanted or self._current is None:
-            return
+    def _lose_second(self, first: SelectorConnection, ending: Disconnected) -> None:
+        handover = self._handover
+        assert handover is not None
         LOGGER.warning("no handover, so the first connection's end is waited for: %s", ending.summary())
-        self._deliver([HandoverFailed(reason=ending.summary())], 0)
-        if handover is not None and handover.has_switched:
+        # What the second has delivered may still come of the first.
+        self._first_ends_by, self._merges_until = None, self._clock() + AFTER_HANDOVER_SECONDS
+        self._give([HandoverFailed(reason=ending.summary())])
+        if handover.has_switched:
             # Some books came from the second already; only a new beginning makes them whole.
-            self._take(self._current, self._current.close())
+            self._take(first, first.close())
 
-    def _end_handover(self) -> None:
-        """End the first connection, or the time in which repetitions are looked for."""
-        handover, self._handover_ends = self._handover, None
-        if handover is None:
-            return
-        if self._successor is None or self._current is None:
-            self._handover = None
-            self._deliver(handover.finish(), 0)
-        elif self._successor.state is SessionState.LIVE:
+    def _end_first(self, now: float) -> None:
+        """Close the first connection, whose announced end did not come, as soon as the second is live."""
+        assert self._current is not None
+        if self._successor is not None and self._successor.state is SessionState.LIVE:
+            self._first_ends_by = None
             self._take(self._current, self._current.close())
         else:
-            self._handover_ends = self._clock() + HANDOVER_GRACE_SECONDS
+            self._first_ends_by = now + HANDOVER_GRACE_SECONDS
+
+    def _end_merging(self) -> None:
+        handover = self._handover
+        self._forget_handover()
+        if handover is not None and not self._is_closing:
+            self._give(handover.finish())
+
+    def _forget_handover(self) -> None:
+        self._handover = self._second = self._first_ends_by = self._merges_until = None
 
     # Small things
 
-    def _change_scope(self, scope: Scope) -> None:
-        self._wanted = scope
-        self._quiet.ask(scope, self._clock())
-        if self._current is None:
-            waits = self._retry_at is not None and self._retry_at > self._clock()
-            self._move(ClientState.PARKED if not scope else ClientState.WAITING if waits else ClientState.CONNECTING)
-
-    def _pause_live_ones(self) -> None:
+    def _pause_all(self) -> None:
         for connection in self.connections():
-            if connection.state is SessionState.LIVE:
+            if connection.state in (SessionState.OPEN, SessionState.LIVE):
                 connection.pause_reading()
 
     def _move(self, state: ClientState) -> None:
@@ -421,5 +465,10 @@ class Supervisor:
             self._on_state(state)
 
 
-def _within(notice: ReconnectNotice) -> str:
-    return "" if notice.within_seconds is None else f" within {notice.within_seconds} s"
+def _is_past(due: float | None, now: float) -> bool:
+    return due is not None and due <= now
+
+
+def _is_closed_by_us(connection: SelectorConnection) -> bool:
+    ending = connection.disconnected
+    return connection.state is SessionState.CLOSING or (ending is not None and ending.cause is Cause.LOCAL)

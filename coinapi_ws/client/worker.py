@@ -32,6 +32,7 @@ from .wakeup import Wakeup
 #: At the interpreter's end all clients together have this long to close, and the first part of it to deliver.
 EXIT_SECONDS: Final = 2.0
 _DELIVERING_AT_EXIT_SECONDS: Final = 1.5
+_LONGEST_SELECT_SECONDS: Final = 3600.0
 _FORKED: Final = "the process was forked, and the client stays with the parent; make a new one here"
 
 
@@ -90,6 +91,11 @@ class Worker:
         return threading.current_thread() in (self._io_thread, self._dispatch_thread)
 
     @property
+    def is_io_thread(self) -> bool:
+        """Whether this is the thread of the connections."""
+        return threading.current_thread() is self._io_thread
+
+    @property
     def is_interrupted(self) -> bool:
         """Whether this thread is in the middle of a call that the client's threads wait for: so in a signal handler."""
         wakeup = self._wakeup
@@ -105,29 +111,36 @@ class Worker:
             self._state = ClientState.CONNECTING
             try:
                 self._io_thread.start()
+                if len(self.registry):
+                    self.start_dispatching()
             except BaseException:
-                self._wakeup.close()
-                self._state = ClientState.CLOSED
+                self._end_half_started()
                 raise
-        if len(self.registry):
-            self.start_dispatching()
 
     def start_dispatching(self) -> None:
         """Start the thread of the callbacks, once the client is started and where it has one."""
         with self._monitor.lock:
-            is_needed = self._io_thread is not None and self._dispatch_thread is None
-            if not is_needed or self._settings.dispatch == INLINE or self._state is ClientState.CLOSED:
+            if self._io_thread is None or self._dispatch_thread is not None or self._settings.dispatch == INLINE:
                 return
-            self._dispatch_thread = threading.Thread(
-                target=self.dispatcher.run, name="coinapi-ws-dispatch", daemon=True
-            )
-            self._dispatch_thread.start()
+            self.check_open()
+            thread = threading.Thread(target=self.dispatcher.run, name="coinapi-ws-dispatch", daemon=True)
+            thread.start()
+            self._dispatch_thread = thread
+
+    @property
+    def has_dispatcher(self) -> bool:
+        """Whether what comes goes to callbacks for good."""
+        return self._dispatch_thread is not None or self._settings.dispatch == INLINE
+
+    def check_open(self) -> None:
+        """Raise ``UsageError`` where the client closes or is closed."""
+        if self._is_asked_to_close or self._state in (ClientState.CLOSING, ClientState.CLOSED):
+            raise UsageError(_FORKED if self._is_forked else "the client is closed; make a new one")
 
     def want(self, change: Callable[[Scope], Scope]) -> None:
         """Change the scope by a function of the one that is wanted now, which may raise."""
         with self._monitor.lock:
-            if self._is_asked_to_close or self._state is ClientState.CLOSED:
-                raise UsageError(_FORKED if self._is_forked else "the client is closed; make a new one")
+            self.check_open()
             self.scope = change(self.scope)
         self._poke()
 
@@ -158,7 +171,8 @@ class Worker:
         Without ``slow_callback_too`` it does not wait for a callback that was so slow that the client ended.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        for thread in (self._io_thread, self._dispatch_thread):
+        for name in ("_io_thread", "_dispatch_thread"):  # asked late: a callback may be registered meanwhile
+            thread: threading.Thread | None = getattr(self, name)
             while thread is not None and thread.is_alive():
                 if not slow_callback_too and isinstance(self.supervisor.failure, SlowConsumerError):
                     return True
@@ -197,6 +211,18 @@ class Worker:
         if self._wakeup is not None:
             self._wakeup.close_after_fork()
 
+    def _end_half_started(self) -> None:
+        """End where a thread could not be started."""
+        self._is_asked_to_close = True
+        if self._io_thread is not None and self._io_thread.is_alive():
+            self._poke()
+            return
+        assert self._wakeup is not None
+        self._wakeup.close()
+        self._state = ClientState.CLOSED
+        self.queue.end()
+        self._monitor.notify_all()
+
     # On the I/O thread
 
     def _run(self) -> None:
@@ -216,7 +242,6 @@ class Worker:
         supervisor, watch = self.supervisor, _Watch(wakeup)
         while True:
             self._take_requests()
-            supervisor.handle_timeout()
             if supervisor.has_ended:
                 return
             due = supervisor.next_timeout()
@@ -228,6 +253,7 @@ class Worker:
                         readable=bool(ready & selectors.EVENT_READ),
                         writable=bool(ready & selectors.EVENT_WRITE),
                     )
+            supervisor.handle_timeout()
 
     def _take_requests(self) -> None:
         if self._failure is not None:
@@ -238,15 +264,13 @@ class Worker:
         if not self.queue.is_full:
             self.supervisor.resume()
 
-    def _deliver(self, items: list[Item], size: int) -> None:
+    def _deliver(self, items: list[Item], size: int, *, may_drop: bool) -> None:
         if self._settings.dispatch == INLINE:
             self.dispatcher.deliver(items)
-        elif self._state is ClientState.CLOSING:
-            self.queue.put_last(items, size)
-        else:
-            self.queue.put(items, size)
-            if self.queue.is_full:
-                self.supervisor.pause()
+            return
+        self.queue.put(items, size, may_drop=may_drop)
+        if self.queue.is_full:
+            self.supervisor.pause()
 
     def _announce(self, state: ClientState) -> None:
         with self._monitor.lock:
@@ -255,8 +279,8 @@ class Worker:
 
     # On whichever thread
 
-    def _take_callback_failure(self, error: BaseException) -> None:
-        if self._settings.stop_on_callback_error and self._failure is None:
+    def _take_callback_failure(self, error: BaseException, *, is_fatal: bool) -> None:
+        if (is_fatal or self._settings.stop_on_callback_error) and self._failure is None:
             self._failure = error
             self.queue.discard()
 
@@ -268,7 +292,7 @@ class Worker:
         """Say which callback is running now, for those who wait for it."""
         running = self.dispatcher.running
         if running is None:
-            return "no callback is running, but perhaps a name is being resolved"
+            return "no callback is running, but the thread of the connections has not ended"
         return f"the callback {name_of(running)} is running"
 
 
@@ -294,7 +318,8 @@ class _Watch:
             self._watched, self._selector = watched, self._made()
             for connection, descriptor, _, wants in watched:
                 self._selector.register(descriptor, wants, connection)
-        ready = self._selector.select(None if seconds is None else max(0.0, seconds))
+        # Poll refuses to wait longer than some weeks.
+        ready = self._selector.select(_LONGEST_SELECT_SECONDS if seconds is None else _within(seconds))
         self._wakeup.drain()
         return [(key.data, events) for key, events in ready if key.data is not None]
 
@@ -320,6 +345,10 @@ def _close_all_at_exit() -> None:
     for worker in late:
         # A callback that is cut off while it prints may leave a stream locked, for which the interpreter waits.
         worker.wait_for_threads(_until(begun + EXIT_SECONDS))
+
+
+def _within(seconds: float) -> float:
+    return min(max(0.0, seconds), _LONGEST_SELECT_SECONDS)
 
 
 def _until(deadline: float) -> float:

@@ -226,7 +226,7 @@ def connect(
     ``PermissionDenied``, ``RateLimited`` or ``HandshakeRejected`` where no connection came about.
     """
     settings = read_options(api_key, endpoint, proxy, **options)
-    del api_key, endpoint, proxy  # none of them, if plain, is to be seen in a traceback (F24)
+    del api_key, endpoint, proxy, options  # none of them, if plain, is to be seen in a traceback (F24)
     if isinstance(settings, Exception):
         raise settings
     connection = SelectorConnection(settings, Scope(*subscriptions), ssl_context=ssl, resolve=resolve, pacer=pacer)

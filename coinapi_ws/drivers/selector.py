@@ -342,12 +342,12 @@ class SelectorConnection:
         allowed = self._pacer.take(endpoint.authority, UPGRADE, now, is_vendor=is_vendor)
         if allowed > now:
             return self._wait_for_budget(now, allowed)
-        if self._options.jwt is not None:
-            self._jwt = self._ask_jwt(self._options.jwt)
         self._phase = _Phase.CONNECTING
         if self._options.open_timeout is not None:
             self._deadline = now + self._options.open_timeout
         try:
+            if self._options.jwt is not None:
+                self._jwt = _asked_jwt(self._options.jwt)
             self._transport = self._opening.begin(self._deadline)
         except ConnectFailed as failure:
             return self._fail(now, failure.error_type, failure.detail)
@@ -376,15 +376,6 @@ class SelectorConnection:
         self._phase = _Phase.UP
         self._session.start(now, deadline=self._deadline, jwt=self._jwt)
         return self._turn(now)
-
-    def _ask_jwt(self, ask: Callable[[], str]) -> Secret:
-        try:
-            token = Secret(ask())
-            check_sendable(token, "the JWT that the jwt callable returned")
-        except BaseException:
-            self.abandon()  # the error is the caller's to see
-            raise
-        return token
 
     def _fail(self, now: float, error_type: type[CoinAPIError], detail: str) -> list[Item]:
         self._session.lose(now, detail, error_type=error_type)
@@ -448,6 +439,17 @@ class SelectorConnection:
         if self._transport is not None:
             self._transport.close()
         return [self._ending]
+
+
+def _asked_jwt(ask: Callable[[], str]) -> Secret:
+    """Return a fresh token. Where it cannot be had over the network, no connection can."""
+    try:
+        token = Secret(ask())
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConnectFailed(ConnectError, f"the jwt callable failed: {reason}") from None
+    check_sendable(token, "the JWT that the jwt callable returned")
+    return token
 
 
 #: All that a forked child has to leave alone.
