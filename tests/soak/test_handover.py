@@ -23,6 +23,8 @@ WARM_UP_PART: Final = 0.3
 MOST_GROWTH_BYTES: Final = 10 * 2**20
 ACTIVITY: Final = 10.0
 _POLL_SECONDS: Final = 0.02
+#: In place of a minute: how long repetitions are looked for, and no other handover is begun.
+AFTER_HANDOVER_SECONDS: Final = 1.0
 #: A socket that is still to be closed is closed by then.
 _SETTLED_SECONDS: Final = 0.5
 
@@ -74,7 +76,11 @@ def reference(seed: int, start_ns: int) -> Reference:
 
 
 @pytest.fixture
-def client(pair: Pair, reference: Reference, seed: int, canary_key: str) -> Iterator[Client]:
+def client(
+    pair: Pair, reference: Reference, seed: int, canary_key: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Client]:
+    monkeypatch.setattr("coinapi_ws.client.supervisor.AFTER_HANDOVER_SECONDS", AFTER_HANDOVER_SECONDS)
+    monkeypatch.setattr("coinapi_ws.client.supervisor.BETWEEN_HANDOVERS_SECONDS", AFTER_HANDOVER_SECONDS)
     client = Client(
         canary_key,
         WANTED,
@@ -109,7 +115,7 @@ def hand_over(
         if random.random() < 0.7:
             for server in pair.servers:
                 server.faults.clear()
-        time.sleep(random.uniform(0.0, 1.5))
+        time.sleep(AFTER_HANDOVER_SECONDS + random.uniform(0.5, 1.5))
         caplog.clear()  # pytest keeps every record
     for server in pair.servers:
         server.faults.clear()
