@@ -144,8 +144,9 @@ class SequenceGap(Gap):
 class ConnectionGap(Gap):
     """What came between two connections of the client is missing: times from ``from_ns`` on, before ``to_ns``.
 
-    Both are ``time_coinapi`` in nanoseconds since the epoch (``time`` of an exrate; of what has no such time
-    ``received_ns``): of the last message before the cut, None where there was none, and of the first one after it, None
+    Both are ``time_coinapi`` in nanoseconds since the epoch (``time`` of an exrate): of the last message before the cut
+    that has it, and of the first one after it, of which ``received_ns`` counts where it has none, as it does before the
+    cut where no message had one. ``from_ns`` is None where there was no message before the cut, ``to_ns`` is None
     where the client ended before one came. ``reason`` says how the connection ended, ``scope`` what it had asked for.
     """
 

@@ -14,9 +14,9 @@ from coinapi_ws import Message, Subscription
 from coinapi_ws.simulator import Simulator
 
 SYMBOL_IDS: Final = ("COINBASE_SPOT_BTC_USD", "COINBASE_SPOT_ETH_USD", "KRAKEN_SPOT_BTC_USD")
-TYPES: Final = ("trade", "quote", "book", "book5", "book_l3")
-WANTED: Final = Subscription(list(TYPES), symbol_ids=[f"{symbol_id}$" for symbol_id in SYMBOL_IDS])
-#: What has sequences and comes at all; only COINBASE has book_l3.
+TYPES: Final = ("trade", "quote", "book", "book5", "book_l3", "ohlcv")
+WANTED: Final = Subscription(list(TYPES), symbol_ids=[f"{symbol_id}$" for symbol_id in SYMBOL_IDS], period_ids=["1SEC"])
+#: Only COINBASE has book_l3.
 PAIRS: Final = {(name, symbol) for name in TYPES for symbol in SYMBOL_IDS if name != "book_l3" or "COINBASE" in symbol}
 STRICT_PAIRS: Final = {pair for pair in PAIRS if pair[0] in ("book", "book_l3")}
 

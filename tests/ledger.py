@@ -84,7 +84,7 @@ class Ledger(Tap):
         self._attempt = 1  # whose messages are delivered now
         self._next: dict[Pair, int] = {}
         self._gap: SequenceGap | None = None  # told, and its message is awaited
-        self._last_ns: int | None = None
+        self._last_ns: int | None = None  # of the last message with a time of its own
         self._cut: Cut | None = None
 
     # The client's side
@@ -183,6 +183,8 @@ class Ledger(Tap):
             return
         time_ns = _time_ns(message.raw or "")
         self._end_cut(message.received_ns if time_ns is None else time_ns)
+        if time_ns is not None:
+            self._last_ns = time_ns
         fields: dict[str, Any] = json.loads(message.raw or "{}")
         if "sequence" in fields:
             self._follow((fields["type"], fields["symbol_id"]), fields["sequence"])
@@ -264,7 +266,7 @@ class Ledger(Tap):
 
     def _end_cut(self, time_ns: int) -> None:
         """Market data of this time has come."""
-        cut, self._last_ns = self._cut, time_ns
+        cut = self._cut
         if cut is None:
             return
         if not cut.is_told:

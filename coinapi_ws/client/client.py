@@ -59,7 +59,8 @@ class Client:
     where an exception of theirs (but an ``OSError`` of ``resolve``) ends the client.
 
     Delivery: ``dispatch="thread"`` calls callbacks on a thread of their own, behind a queue of at most
-    ``max_queued_messages`` and ``max_queued_bytes`` (of text; one read of the socket may go beyond);
+    ``max_queued_messages`` and ``max_queued_bytes`` (of text; one read of the socket may go beyond,
+    and so may 64 where a timer was due: 4 MiB);
     ``"inline"`` calls them on the I/O thread, for the lowest latency: while one runs nothing is read and no Ping is
     answered. ``when_full`` says what happens then: ``"pause"`` stops reading until there is room;
     ``"conflate"`` keeps the newest quote, book5, book20, book50, ohlcv and exrate of each symbol, pair and period, in

@@ -8,7 +8,7 @@ from ..events import Cause, ConnectionGap, Disconnected
 from ..messages import Message
 from ..protocol.session import Item
 from ..subscription import Scope
-from .keys import is_market_data, time_ns_of
+from .keys import is_market_data, time_ns_of, time_text_of
 
 _REFUSALS: Final = frozenset({Cause.CREDENTIALS, Cause.SCOPE})
 
@@ -17,6 +17,7 @@ class ConnectionGaps:
     """Say exactly one ``ConnectionGap`` for each time without a connection that follows one with a hello."""
 
     def __init__(self) -> None:
+        #: The last message that says when it was made; until there is one, the last of all.
         self._last: Message | None = None
         self._cut: tuple[int | None, str, Scope] | None = None
 
@@ -49,10 +50,7 @@ class ConnectionGaps:
                 if is_market_data(item):
                     items = [*items[:position], self._close(time_ns_of(item)), *items[position:]]
                     break
-        for item in reversed(items):
-            if is_market_data(item):
-                self._last = item
-                break
+        self._note_last(items)
         return items
 
     def end(self) -> list[Item]:
@@ -60,6 +58,18 @@ class ConnectionGaps:
         gaps: list[Item] = [] if self._cut is None else [self._close(None)]
         self._last = None
         return gaps
+
+    def _note_last(self, items: list[Item]) -> None:
+        """When it was received is later than what may be missing, by as long as nothing was read."""
+        untimed: Message | None = None
+        for item in reversed(items):
+            if is_market_data(item):
+                if time_text_of(item) is not None:
+                    self._last = item
+                    return
+                untimed = untimed or item
+        if untimed is not None and (self._last is None or time_text_of(self._last) is None):
+            self._last = untimed
 
     def _close(self, to_ns: int | None) -> ConnectionGap:
         assert self._cut is not None

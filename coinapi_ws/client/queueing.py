@@ -29,10 +29,10 @@ _SLICE_SECONDS: Final = 0.2
 class DeliveryQueue:
     """Items on their way to the callbacks, bounded in messages and in bytes of their text.
 
-    One read of the socket may go beyond the bounds. Messages count, and frames that could not be decoded; events are
-    few and never dropped, but for a sequence gap together with its message. ``on_room`` is called, from whichever
-    thread takes, when a full queue has room again. Any thread may take; only the I/O thread puts, which never blocks
-    (F4, F12).
+    One read of the socket may go beyond the bounds, or as many as a connection makes before a timer. Messages count,
+    and frames that could not be decoded; events are few and never dropped, but for a sequence gap together with its
+    message. ``on_room`` is called, from whichever thread takes, when a full queue has room again. Any thread may take;
+    only the I/O thread puts, which never blocks (F4, F12).
     """
 
     def __init__(self, policy: str, max_messages: int, max_bytes: int, on_room: Callable[[], object]) -> None:

@@ -100,6 +100,17 @@ def test_a_message_without_a_time_counts_from_when_it_was_received() -> None:
     assert first == gap(7, 8)
 
 
+def test_the_gap_begins_with_the_last_message_that_says_when_it_was_made() -> None:
+    """What has no time may have waited at the server until it was received, and so may what is missing."""
+    late = Asset(asset_id="BTC", received_ns=ns(1000))
+    for batches in ([[trade(1), late]], [[trade(1)], [late, late]], [[late], [trade(1), late]]):
+        gaps = ConnectionGaps()
+        for batch in batches:
+            gaps.deliver([*batch])
+        gaps.cut(ended(), SCOPE)
+        assert gaps.deliver([trade(9)])[0] == gap(ns(1), ns(9))
+
+
 def test_at_the_end_the_gap_is_open_and_then_all_begins_anew() -> None:
     gaps = ConnectionGaps()
     gaps.deliver([trade(1)])
