@@ -190,12 +190,14 @@ def test_a_server_that_floods_f3(make_client: MakeClient) -> None:
         except OSError:
             pass  # at last
 
+    # What one turn of the I/O thread reads is little then, however slow the machine.
+    options = {"close_timeout": 0.2, "receive_buffer_bytes": 8192, "when_full": "drop_oldest"}
     with serving(handle) as url:
-        client = make_client(url, TRADES, close_timeout=0.2, max_queued_messages=1000, when_full="drop_oldest")
+        client = make_client(url, TRADES, max_queued_messages=1000, **options)
         heard = client.on(Trade, Heard())
         client.start()
         heard.wait(Trade, 100)
-        assert client.close()
+        assert client.close(timeout=60)
         assert client.state is ClientState.CLOSED
 
 
