@@ -100,6 +100,7 @@ class Worker:
             except BaseException:
                 self._wakeup.close()
                 self._state = ClientState.CLOSED
+                self.queue.end()
                 raise
             _WORKERS.add(self)
         if len(self.registry):
