@@ -203,6 +203,24 @@ def test_a_bug_at_the_very_start_f11(
     assert client.close()
 
 
+def test_a_thread_that_cannot_be_started(
+    make_client: MakeClient, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    client = make_client(simulator.url, TRADES)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="new thread"):
+        patch.setattr(threading.Thread, "start", bug)
+        client.start()
+    assert client.state is ClientState.CLOSED
+    assert on_a_thread(lambda: list(client))() == []
+    assert client.join(0)
+    with pytest.raises(UsageError):
+        client.start()
+    assert client.close()
+
+
 # Exceptions that pin nothing (F26)
 
 
