@@ -210,9 +210,10 @@ def test_a_thread_that_cannot_be_started(
         raise RuntimeError("can't start new thread")
 
     client = make_client(simulator.url, TRADES)
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="new thread"):
+    with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", bug)
-        client.start()
+        with pytest.raises(RuntimeError, match="new thread"):
+            client.start()
     assert client.state is ClientState.CLOSED
     assert on_a_thread(lambda: list(client))() == []
     assert client.join(0)
