@@ -66,11 +66,13 @@ def test_what_has_no_time_that_can_be_read_is_as_good_as_later(last: str, new: s
 
 def test_trades_are_remembered_but_not_for_ever() -> None:
     delivered = Delivered()
-    delivered.watch([trade(number, uuid=str(number)) for number in range(25_000)])
-    assert delivered.has_trade("24999")
-    assert delivered.has_trade("5000")
-    assert not delivered.has_trade("4999")
-    assert len(delivered._uuids) == len(delivered._uuid_order) == 20_000
+    delivered.watch([trade(number, uuid=str(number)) for number in range(100_010)])
+    assert delivered.has_trade("100009")
+    assert delivered.has_trade("10")
+    assert not delivered.has_trade("9")
+    delivered.watch([trade(10, uuid="10")])  # once more, and no less remembered for it
+    assert delivered.has_trade("10")
+    assert len(delivered._uuids) == 100_000
 
 
 # Trades
