@@ -219,7 +219,7 @@ class Client:
         """Wait until the client has ended and its last callback returned, at most ``timeout`` seconds; return whether.
 
         Raises what ended it, where that was not :meth:`close`; ``SlowConsumerError`` also while the callback that is
-        too slow goes on. Blocks. Raises ``UsageError`` in a callback, which would wait for itself, and before the start.
+        too slow goes on. Blocks. Raises ``UsageError`` before the start, and in a callback, where it would never end.
         """
         self._check_foreign_thread("join()")
         if self.state is ClientState.IDLE:
