@@ -140,6 +140,7 @@ say(interrupted)
 
 CALLS = {
     "iteration": ("", "next(client)"),
+    "an empty queue": ("", "client._worker.queue.take(1, 0)"),
     "scope": ("client.on(Trade, see)", "client.replace(TRADES)"),
     "join": ("client.on(Trade, see)", "client.join(0.0005)"),
     "wait_live": ("client.on(Trade, see)", "client._worker.wait_for_state(lambda state: False, 0.0001)"),
