@@ -116,6 +116,11 @@ class Handover:
         self._first_has_ended = True
         return len(self._delivered.times.keys() - self._shown - self._switched)
 
+    def lose_second(self) -> None:
+        """Take note that the second connection ended and the first goes on: nothing builds on what was held back."""
+        self._held.clear()
+        self._lost.clear()
+
     def seam(self) -> tuple[int | None, int | None]:
         """Return the times of the first one's last message and of the second one's first, None where there is none."""
         last, first = self._last_of_first, self._first_of_second

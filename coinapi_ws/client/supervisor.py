@@ -452,6 +452,7 @@ class Supervisor:
         assert handover is not None
         LOGGER.warning("no handover, so the first connection's end is waited for: %s", ending.summary())
         # What the second has delivered may still come of the first.
+        handover.lose_second()
         now = self._clock()
         self._first_ends_by, self._merges_until, self._next_notice = None, now + AFTER_HANDOVER_SECONDS, None
         self._backoff.live(now)

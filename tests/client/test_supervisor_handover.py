@@ -191,6 +191,30 @@ def test_a_book_that_never_caught_up_is_told_in_the_end(live_it: LiveIt, listene
     assert life.of(SequenceGap) == []
 
 
+@pytest.mark.parametrize("is_snapshot", [True, False])
+def test_a_book_that_never_caught_up_is_forgotten_with_the_second(
+    live_it: LiveIt, listener: Listener, is_snapshot: bool
+) -> None:
+    """The first goes on, and its changes build on its own book, which may not go back in time."""
+    scope = Scope(Subscription(["book"], symbol_ids=[f"{BTC}$"]))
+    patient = {"silence_timeout": None}
+    life = live_it(url_of(listener), scope=scope, on_reconnect_notice="handover", options=patient).start()
+    first = life.live(listener)
+    first.text(book(9, 1, 100, snapshot=True))
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    second = life.live(listener)
+    second.text(book(5, 1, 100, snapshot=is_snapshot))
+    life.cut(second)
+    life.advance(30)
+    first.text(book(10, 2, 101))
+    while len(life.of(Book)) < 2:
+        life.until(Book)
+    assert [told.sequence for told in life.of(Book)] == [1, 2]
+    assert [told.time_coinapi_ns for told in life.of(Book)] == [at(9), at(10)]
+    assert life.of(SequenceGap) == []
+
+
 def book(second: int, sequence: int, price: int, *, snapshot: bool = False) -> str:
     """A book's frame with one ask."""
     asks = [{"price": price, "size": 1}]
