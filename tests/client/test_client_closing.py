@@ -347,4 +347,4 @@ def test_what_comes_after_the_close_is_bounded_too_f4(make_client: MakeClient) -
     stats = client.stats()
     assert stats.messages == {"trade": 50}
     assert stats.queued == stats.queued_most <= 30
-    assert stats.undelivered == 50 - stats.queued
+    assert stats.dropped == 50 - stats.queued
