@@ -57,10 +57,13 @@ class Cut:
 
 @dataclass
 class Account:
-    """One connection: what was written and not delivered yet, and what was skipped and not told yet."""
+    """One connection: what was written and not delivered yet, and what was skipped and not told yet.
+
+    With each text goes its number among all that were written.
+    """
 
     wire: Wire
-    texts: deque[str] = field(default_factory=deque)
+    texts: deque[tuple[int, str]] = field(default_factory=deque)
     skipped: dict[Pair, deque[int]] = field(default_factory=dict)
     #: The pairs of which something was written.
     pairs: set[Pair] = field(default_factory=set)
@@ -79,6 +82,7 @@ class Ledger(Tap):
         self.jumps: Counter[str] = Counter()
         self.cuts: Counter[str] = Counter()
         self.is_closing = False
+        self._delivered_number = 0
         self._tokens = 0
         self._accounts: dict[int, Account] = {}
         self._attempt = 1  # whose messages are delivered now
@@ -124,7 +128,7 @@ class Ledger(Tap):
         if account.is_left:
             self._enter_in_vain(account, text)
         else:
-            account.texts.append(text)
+            account.texts.append((self.counts["written"], text))
 
     def skipped(self, wire: Wire, stream: Stream, sequence: int) -> None:
         self.counts["skipped"] += 1
@@ -144,6 +148,13 @@ class Ledger(Tap):
         """How many connections are not closed on both sides."""
         with self.lock:
             return len(self._accounts)
+
+    def has_one_sound_connection(self, after: int) -> bool:
+        """Tell whether there is one alone, and it delivered what was written after so many messages."""
+        with self.lock:
+            accounts = list(self._accounts.values())
+            is_open = len(accounts) == 1 and accounts[0].wire.is_open and not accounts[0].is_left
+            return is_open and self._delivered_number > after
 
     @property
     def outstanding(self) -> int:
@@ -172,7 +183,7 @@ class Ledger(Tap):
         if account is None or not account.texts:
             self.disagree(f"delivered and never written: {text[:300]}")
             return
-        expected = account.texts.popleft()
+        self._delivered_number, expected = account.texts.popleft()
         self.counts["delivered"] += 1
         if text != expected:
             self.disagree(f"delivered: {text[:300]}\n    written: {expected[:300]}")
@@ -244,7 +255,7 @@ class Ledger(Tap):
         account = self._accounts.get(self._attempt)
         if account is not None:
             account.is_left, account.cut = True, self._cut
-            for text in account.texts:
+            for _, text in account.texts:
                 self._enter_in_vain(account, text)
             account.texts.clear()
             self._enter_skipped_in_vain(account, sum(map(len, account.skipped.values())))

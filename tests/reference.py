@@ -72,9 +72,10 @@ class Reference:
         return self.counts["handovers"]
 
     def missing_trades(self) -> list[str]:
-        """Return the trades of before the last message that did not come; once one connection alone was there."""
+        """Return the trades of before the last message that did not come; after a time with one connection alone."""
         with self._lock:
-            return [uuid for uuid, time_ns in self._awaited.items() if time_ns <= self._last_ns]
+            last_ns = self._last_ns
+            return [f"{uuid} of {time_ns}" for uuid, time_ns in self._awaited.items() if time_ns <= last_ns]
 
     def _take_message(self, message: Message) -> None:
         self.counts["messages"] += 1
