@@ -47,7 +47,7 @@ class CandleClosed:
 class CandleCorrected:
     """A period that was delivered as closed is told differently: ``candle`` now, ``before`` until now.
 
-    ``before`` is None where that was too long ago to be remembered.
+    ``before`` is None where the period is too long ago to be remembered, if it was delivered at all.
     """
 
     candle: Ohlcv

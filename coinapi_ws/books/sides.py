@@ -94,7 +94,9 @@ class L2Side(Side):
         return None
 
     def _replace(self, levels: Iterable[Level]) -> None:
-        self._levels = {self._key(level.price): level for level in levels if level.size > 0}  # type: ignore[operator]
+        # Of a price that is named twice the last size counts, which may be 0.
+        last = {self._key(level.price): level for level in levels}
+        self._levels = {key: level for key, level in last.items() if level.size > 0}  # type: ignore[operator]
         self._keys = sorted(self._levels)
 
     def _change(self, changes: Iterable[Level]) -> None:
@@ -178,16 +180,26 @@ class L3Side(Side):
         return None
 
     def _replace(self, orders: Iterable[LevelL3]) -> None:
-        self._keys, self._levels, self._queues, self._places = [], {}, {}, {}
-        self._change(orders)
+        self._queues, self._places = {}, {}
+        for order in orders:
+            self._apply(order)
+        self._queues = {key: queue for key, queue in self._queues.items() if queue}
+        self._levels = {key: _sum(queue) for key, queue in self._queues.items()}
+        self._keys = sorted(self._levels)
 
     def _change(self, changes: Iterable[LevelL3]) -> None:
         touched: dict[Key, None] = {}
         for change in changes:
-            for key in self._apply(change):
-                touched[key] = None
+            touched.update(dict.fromkeys(self._apply(change)))
         for key in touched:
-            self._sum_up(key)
+            if queue := self._queues.get(key):
+                if key not in self._levels:
+                    insort(self._keys, key)
+                self._levels[key] = _sum(queue)
+                continue
+            self._queues.pop(key, None)
+            if self._levels.pop(key, None) is not None:
+                del self._keys[bisect_left(self._keys, key)]
 
     def _apply(self, change: LevelL3) -> Iterable[Key]:
         """Apply one change to the queues; return the keys of the levels that it touches."""
@@ -222,21 +234,10 @@ class L3Side(Side):
         if order_id is not None:
             del self._places[order_id]
 
-    def _sum_up(self, key: Key) -> None:
-        """Let a level be what its orders amount to."""
-        queue = self._queues.get(key)
-        if queue:
-            if key not in self._levels:
-                insort(self._keys, key)
-            sizes = [order.size for order in queue.values()]
-            price = next(iter(queue.values())).price
-            self._levels[key] = Level(price, _total(sizes))
-            return
-        if queue is not None:
-            del self._queues[key]
-        if key in self._levels:
-            del self._levels[key]
-            del self._keys[bisect_left(self._keys, key)]
+
+def _sum(queue: dict[str | None, LevelL3]) -> Level:
+    """Return the level that the orders of a queue amount to."""
+    return Level(next(iter(queue.values())).price, _total([order.size for order in queue.values()]))
 
 
 def _total(sizes: list[Any]) -> Any:
