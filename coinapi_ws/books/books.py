@@ -139,20 +139,21 @@ class _OrderBook(_Tops, Generic[S, M]):
         if isinstance(item, SequenceGap):
             self.make_stale(_gap(item.expected, item.received))
             return False
-        flaw = self.asks._flaw(item.asks) or self.bids._flaw(item.bids)
-        if not item.is_snapshot and self.sequence is not None and item.sequence is not None:
+        asks, bids, is_snapshot = item.asks, item.bids, item.is_snapshot
+        flaw = self.asks._flaw(asks) or self.bids._flaw(bids)
+        if not is_snapshot and self.sequence is not None and item.sequence is not None:
             expected = self.sequence + 1
             if item.sequence != expected:
                 flaw = _gap(expected, item.sequence)
         if flaw is not None:
             self.make_stale(flaw)
-        if item.is_snapshot and flaw is None:
-            self.asks._replace(item.asks)
-            self.bids._replace(item.bids)
+        if is_snapshot and flaw is None:
+            self.asks._replace(asks)
+            self.bids._replace(bids)
             self.state, self.stale_reason = BookState.LIVE, None
         elif self.state is BookState.LIVE:
-            self.asks._change(item.asks)
-            self.bids._change(item.bids)
+            self.asks._change(asks)
+            self.bids._change(bids)
         else:
             self.held_back += 1
             return False

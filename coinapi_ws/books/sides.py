@@ -78,10 +78,8 @@ class Side:
         raise NotImplementedError
 
     def _key(self, price: Any) -> Key:
-        if not self._is_asks:
-            return price
         # A minus would round a Decimal to the program's context.
-        return price.copy_negate() if isinstance(price, Decimal) else -price
+        return price if not self._is_asks else price.copy_negate() if price.__class__ is Decimal else -price
 
 
 class L2Side(Side):
@@ -103,14 +101,14 @@ class L2Side(Side):
         keys, levels, is_asks = self._keys, self._levels, self._is_asks
         for change in changes:
             price: Any = change[0]
-            # The same as _key, but for the price of a call.
-            key = price if not is_asks else -price if price.__class__ is float else self._key(price)
+            # The expression of _key, without the price of a call; the hash of a Decimal is slow, so one a change.
+            key = price if not is_asks else price.copy_negate() if price.__class__ is Decimal else -price
             if change[1] > 0:  # type: ignore[operator]
-                if key not in levels:
-                    insort(keys, key)
+                count = len(levels)
                 levels[key] = change
-            elif key in levels:
-                del levels[key]
+                if len(levels) > count:
+                    insort(keys, key)
+            elif levels.pop(key, None) is not None:
                 del keys[bisect_left(keys, key)]
 
 
@@ -130,9 +128,9 @@ class L3Side(Side):
     def __init__(self, *, is_asks: bool, deletes_levels: bool = True) -> None:
         super().__init__(is_asks=is_asks)
         self._deletes_levels = deletes_levels
-        #: Of each level the orders in their queue, by id; by None what has no id.
-        self._queues: dict[Key, dict[str | None, LevelL3]] = {}
-        self._places: dict[str, Key] = {}
+        self._queues: dict[Key, _Queue] = {}
+        #: Where the order of an id stands.
+        self._places: dict[str, _Queue] = {}
 
     @property
     def order_count(self) -> int:
@@ -149,12 +147,13 @@ class L3Side(Side):
 
     def orders_at(self, price: float | Decimal) -> tuple[LevelL3, ...]:
         """Return the orders of the level at a price in their queue, the first to trade first."""
-        return tuple(self._queues.get(self._key(price), {}).values())
+        queue = self._queues.get(self._key(price))
+        return () if queue is None else tuple(queue.values())
 
     def order(self, order_id: str) -> LevelL3 | None:
         """Return an order, None where there is none of that id."""
-        key = self._places.get(order_id)
-        return None if key is None else self._queues[key][order_id]
+        queue = self._places.get(order_id)
+        return None if queue is None else queue[order_id]
 
     def queue_position(self, order_id: str) -> QueuePosition | None:
         """Return where an order stands in the queue of its price, None where there is none of that id.
@@ -162,11 +161,11 @@ class L3Side(Side):
         A snapshot's orders are taken to stand as they are listed, a new or moved order is the last, and one that
         changes its size keeps its place: nobody promises that (vendor_notes.md, "Books"). What has no id is left out.
         """
-        key = self._places.get(order_id)
-        if key is None:
+        queue = self._places.get(order_id)
+        if queue is None:
             return None
-        queue = self._queues[key].values()
-        ahead = [order.size for order in takewhile(lambda order: order.id != order_id, queue) if order.id is not None]
+        before = takewhile(lambda other: other != order_id, queue)
+        ahead = [queue[other].size for other in before if other is not None]
         return QueuePosition(len(ahead), _total(ahead))
 
     def _flaw(self, changes: Iterable[LevelL3]) -> str | None:
@@ -181,63 +180,77 @@ class L3Side(Side):
 
     def _replace(self, orders: Iterable[LevelL3]) -> None:
         self._queues, self._places = {}, {}
-        for order in orders:
-            self._apply(order)
+        self._apply(orders)
         self._queues = {key: queue for key, queue in self._queues.items() if queue}
-        self._levels = {key: _sum(queue) for key, queue in self._queues.items()}
+        self._levels = {key: queue.level() for key, queue in self._queues.items()}
         self._keys = sorted(self._levels)
 
     def _change(self, changes: Iterable[LevelL3]) -> None:
-        touched: dict[Key, None] = {}
-        for change in changes:
-            touched.update(dict.fromkeys(self._apply(change)))
-        for key in touched:
-            if queue := self._queues.get(key):
-                if key not in self._levels:
-                    insort(self._keys, key)
-                self._levels[key] = _sum(queue)
+        keys, levels = self._keys, self._levels
+        for queue in self._apply(changes):
+            key, count = queue.key, len(levels)
+            if queue:
+                levels[key] = queue.level()
+                if len(levels) > count:
+                    insort(keys, key)
                 continue
-            self._queues.pop(key, None)
-            if self._levels.pop(key, None) is not None:
-                del self._keys[bisect_left(self._keys, key)]
+            del self._queues[key]
+            if levels.pop(key, None) is not None:
+                del keys[bisect_left(keys, key)]
 
-    def _apply(self, change: LevelL3) -> Iterable[Key]:
-        """Apply one change to the queues; return the keys of the levels that it touches."""
-        price, size, order_id, update_type = change
-        known = self._places.get(order_id) if order_id is not None else self._key(price)
-        queue = self._queues.get(known, {})
-        order = queue.get(order_id)
-        if update_type in _SETTING:
-            if order_id is None and update_type == "ADD" and order is not None:
-                size = _exactly(_EXACT.add, order.size, size)
-            key = self._key(price)
-            if order is not None and (key != known or size <= 0):  # type: ignore[operator]
-                self._take(queue, order_id)
-            if size > 0:  # type: ignore[operator]
-                self._queues.setdefault(key, {})[order_id] = LevelL3(price, size, order_id, None)
+    def _apply(self, changes: Iterable[LevelL3]) -> Iterable[_Queue]:
+        """Apply changes to the queues; return those that they touched, which may be empty now."""
+        touched: dict[int, _Queue] = {}
+        for price, size, order_id, update_type in changes:
+            known = self._queues.get(self._key(price)) if order_id is None else self._places.get(order_id)
+            before = None if known is None else known.get(order_id)
+            rest: Any = size
+            if update_type in _SETTING:
+                if order_id is None and before is not None and update_type == "ADD":
+                    rest = _exactly(_EXACT.add, before.size, size)
+            elif before is None:
+                continue
+            else:
+                price, rest = before.price, 0
+                if update_type in _SUBTRACTING or (order_id is None and not self._deletes_levels):
+                    rest = _exactly(_EXACT.subtract, before.size, size)
+            queue = known
+            if known is not None and before is not None and (rest <= 0 or before.price != price):
+                touched[id(known)] = known
+                del known[order_id]
                 if order_id is not None:
-                    self._places[order_id] = key
-            return (key,) if order is None else (known, key)
-        if order is None:
-            return ()
-        rest: Any = 0
-        if update_type in _SUBTRACTING or (order_id is None and not self._deletes_levels):
-            rest = _exactly(_EXACT.subtract, order.size, size)
-        if rest > 0:
-            queue[order_id] = order._replace(size=rest)
-        else:
-            self._take(queue, order_id)
-        return (known,)
+                    del self._places[order_id]
+                queue = None
+            if rest > 0:
+                if queue is None:
+                    queue = self._queue_at(price)
+                    if order_id is not None:
+                        self._places[order_id] = queue
+                touched[id(queue)] = queue
+                queue[order_id] = LevelL3(price, rest, order_id, None)
+        return touched.values()
 
-    def _take(self, queue: dict[str | None, LevelL3], order_id: str | None) -> None:
-        del queue[order_id]
-        if order_id is not None:
-            del self._places[order_id]
+    def _queue_at(self, price: Any) -> _Queue:
+        key = self._key(price)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = _Queue(key)
+        return queue
 
 
-def _sum(queue: dict[str | None, LevelL3]) -> Level:
-    """Return the level that the orders of a queue amount to."""
-    return Level(next(iter(queue.values())).price, _total([order.size for order in queue.values()]))
+class _Queue(dict["str | None", LevelL3]):
+    """The orders of one price in the order of their arrival, by id; by None what has no id."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: Key) -> None:
+        super().__init__()
+        self.key = key
+
+    def level(self) -> Level:
+        """Return what the orders amount to; there is one at least."""
+        sizes = [order[1] for order in self.values()]
+        return Level(next(iter(self.values())).price, _total(sizes))
 
 
 def _total(sizes: list[Any]) -> Any:
