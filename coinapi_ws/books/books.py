@@ -130,7 +130,8 @@ class _OrderBook(_Tops, Generic[S, M]):
 
         A snapshot replaces all levels, and the book is LIVE. A change whose sequence does not follow, one that cannot
         be understood (a price that is null, say), and a gap make a LIVE book STALE. Changes that come while it is not
-        LIVE are held back, and counted in ``held_back``. A message is applied whole or not at all.
+        LIVE are held back, and counted in ``held_back``. A message is applied whole or not at all; where that is broken
+        off, by Ctrl-C say, the book is EMPTY.
 
         Raises ``UsageError`` for what belongs to another book. For the thread that owns the book; does not block.
         """
@@ -147,17 +148,17 @@ class _OrderBook(_Tops, Generic[S, M]):
                 flaw = _gap(expected, item.sequence)
         if flaw is not None:
             self.make_stale(flaw)
-        if is_snapshot and flaw is None:
-            self.asks._replace(asks)
-            self.bids._replace(bids)
-            self.state, self.stale_reason = BookState.LIVE, None
-        elif self.state is BookState.LIVE:
-            self.asks._change(asks)
-            self.bids._change(bids)
-        else:
+        is_taken = flaw is None if is_snapshot else self.state is BookState.LIVE
+        if not is_taken:
             self.held_back += 1
             return False
-        self.sequence, self._latest = item.sequence, item
+        try:
+            for side, entries in ((self.asks, asks), (self.bids, bids)):
+                (side._replace if is_snapshot else side._change)(entries)
+        except BaseException:
+            self.clear()
+            raise
+        self.state, self.stale_reason, self.sequence, self._latest = BookState.LIVE, None, item.sequence, item
         return True
 
     def make_stale(self, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Candles, each once when it closed. Pure: the wall clock is a parameter (vendor_notes.md, "Candles")."""
+"""Candles, each once when it closed. Pure: the wall clock is a parameter (vendor_notes.md, "Messages")."""
 
 from __future__ import annotations
 

@@ -61,7 +61,10 @@ class Side:
         return tuple(map(self._levels.__getitem__, islice(reversed(self._keys), count)))
 
     def size_at(self, price: float | Decimal) -> Number:
-        """Return the size of the level at a price, None where there is no level."""
+        """Return the size of the level at a price, None where there is no level.
+
+        The price is of the book's kind: the float 0.1 is no Decimal's equal.
+        """
         level = self._levels.get(self._key(price))
         return None if level is None else level.size
 

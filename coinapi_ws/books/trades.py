@@ -1,4 +1,4 @@
-"""Trades that come once, and markers told from trades. Pure."""
+"""Trades that come once, and markers told from trades. Pure (vendor_notes.md, "Messages")."""
 
 from __future__ import annotations
 

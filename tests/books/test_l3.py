@@ -197,3 +197,10 @@ def test_a_snapshot_has_levels_and_orders() -> None:
     assert [order[:3] for order in snapshot.ask_orders] == SNAPSHOT
     assert (snapshot.bid_orders, snapshot.sequence) == ((LevelL3(10.0, 1.0, "x", None),), 2)
     assert ([order.id for order in top.ask_orders], len(top.asks)) == (["a", "b"], 1)
+
+
+def test_a_change_that_is_broken_off_leaves_nothing_that_could_be_trusted() -> None:
+    book = book_after()
+    with pytest.raises(TypeError):
+        book.apply(l3([(12.0, 1.0, "c", "DELETE"), (11.0, "no number", "a", "ADD")], sequence=2))
+    assert (book.state, list(book.asks), book.order("a")) == (BookState.EMPTY, [], None)
