@@ -97,7 +97,7 @@ class L2Side(Side):
     def _replace(self, levels: Iterable[Level]) -> None:
         # Of a price that is named twice the last size counts, which may be 0.
         last = {self._key(level.price): level for level in levels}
-        self._levels = {key: level for key, level in last.items() if level.size > 0}  # type: ignore[operator]
+        self._levels = {key: level for key, level in last.items() if level.size}
         self._keys = sorted(self._levels)
 
     def _change(self, changes: Iterable[Level]) -> None:
@@ -106,7 +106,7 @@ class L2Side(Side):
             price: Any = change[0]
             # The expression of _key, without the price of a call; the hash of a Decimal is slow, so one a change.
             key = price if not is_asks else price.copy_negate() if price.__class__ is Decimal else -price
-            if change[1] > 0:  # type: ignore[operator]
+            if change[1]:
                 count = len(levels)
                 levels[key] = change
                 if len(levels) > count:
@@ -203,9 +203,12 @@ class L3Side(Side):
 
     def _apply(self, changes: Iterable[LevelL3]) -> Iterable[_Queue]:
         """Apply changes to the queues; return those that they touched, which may be empty now."""
+        if not changes:
+            return ()
         touched: dict[int, _Queue] = {}
+        places = self._places
         for price, size, order_id, update_type in changes:
-            known = self._queues.get(self._key(price)) if order_id is None else self._places.get(order_id)
+            known = self._queues.get(self._key(price)) if order_id is None else places.get(order_id)
             before = None if known is None else known.get(order_id)
             rest: Any = size
             if update_type in _SETTING:
@@ -222,13 +225,13 @@ class L3Side(Side):
                 touched[id(known)] = known
                 del known[order_id]
                 if order_id is not None:
-                    del self._places[order_id]
+                    del places[order_id]
                 queue = None
             if rest > 0:
                 if queue is None:
                     queue = self._queue_at(price)
                     if order_id is not None:
-                        self._places[order_id] = queue
+                        places[order_id] = queue
                 touched[id(queue)] = queue
                 queue[order_id] = LevelL3(price, rest, order_id, None)
         return touched.values()
@@ -252,8 +255,9 @@ class _Queue(dict["str | None", LevelL3]):
 
     def level(self) -> Level:
         """Return what the orders amount to; there is one at least."""
-        sizes = [order[1] for order in self.values()]
-        return Level(next(iter(self.values())).price, _total(sizes))
+        orders = tuple(self.values())
+        first = orders[0]
+        return Level(first[0], first[1] if len(orders) == 1 else _total([order[1] for order in orders]))
 
 
 def _total(sizes: list[Any]) -> Any:

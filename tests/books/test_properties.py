@@ -83,7 +83,7 @@ def test_an_l2_book_is_a_pair_of_dictionaries(feed: list[Any], number: Callable[
                 model.clear()
             for level in levels:
                 model.pop(level.price, None)
-                if level.size > 0:
+                if level.size:
                     model[level.price] = level
         assert book.apply(message) is applied
         assert (book.state, book.sequence, book.held_back) == (trust.state, trust.sequence, trust.held_back)
