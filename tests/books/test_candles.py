@@ -67,13 +67,14 @@ def test_what_comes_within_the_grace_belongs_to_the_candle() -> None:
 
 def test_symbols_and_periods_have_nothing_to_do_with_each_other() -> None:
     candles = Candles()
-    others = [candle(0), candle(0, symbol_id="Y"), candle(0, period_id="5MIN", seconds=300)]
+    others = [candle(0, period_id="5MIN", seconds=300), candle(0, symbol_id="Y"), candle(0)]
     assert [candles.feed(other) for other in others] == [[running(other)] for other in others]
     assert candles.feed(candle(60, symbol_id="Y")) == [closed(others[1]), running(candle(60, symbol_id="Y"))]
+    # The one that ended first comes first.
     assert candles.handle_timeout(10_000 * SECOND_NS) == [
-        closed(others[0]),
-        closed(candle(60, symbol_id="Y")),
         closed(others[2]),
+        closed(candle(60, symbol_id="Y")),
+        closed(others[0]),
     ]
 
 

@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from book_messages import SYMBOL, l3
+from book_messages import SYMBOL, l2, l3
 
 from coinapi_ws import Level, LevelL3
-from coinapi_ws.books import BookState, L3Book, QueuePosition
+from coinapi_ws.books import BookState, L2Book, L3Book, QueuePosition
 
 SNAPSHOT = [(11.0, 1.0, "a"), (11.0, 2.0, "b"), (12.0, 4.0, "c")]
 
@@ -181,6 +181,31 @@ def test_decimals_stay_exact_whatever_the_context_of_the_program() -> None:
         book = book_after((price, Decimal("1e-28"), "a", "MATCH"), orders=[(price, size, "a"), (price, size, "b")])
     assert book.best_ask == (price, Decimal("2000000000000.0000000000000000000000000001"))
     assert str(book.order("a").size) == "1000000000000.0000000000000000000000000000"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", [L2Book, L3Book])
+def test_prices_stay_apart_whatever_the_context_of_the_program(kind: type[L2Book | L3Book]) -> None:
+    prices = [Decimal("1.0000000000000000000000000000001"), Decimal("1.0000000000000000000000000000002")]
+    book, message = kind(SYMBOL), l2 if kind is L2Book else l3
+    with decimal.localcontext() as context:
+        context.prec = 3
+        for sequence, price in enumerate(prices, 1):
+            levels = [(price, Decimal(1), *([f"order {sequence}"] if kind is L3Book else []))]
+            book.apply(message(levels, levels, sequence=sequence, is_snapshot=sequence == 1))
+    assert [price for price, _ in book.asks] == prices
+    assert [price for price, _ in book.bids] == prices[::-1]
+
+
+def test_what_is_gone_leaves_nothing_behind() -> None:
+    book = book_after(orders=())
+    for sequence in range(2, 200):
+        book.apply(l3([(float(sequence), 1.0, str(sequence), "ADD")], sequence=2 * sequence - 2))
+        book.apply(l3([(float(sequence), 1.0, str(sequence), "DELETE")], sequence=2 * sequence - 1))
+    side = book.asks
+    assert (book.state, len(side._keys), len(side._levels), len(side._queues), len(side._places)) == (
+        BookState.LIVE,
+        *[0] * 4,
+    )
 
 
 def test_sizes_beyond_every_float_are_no_exception() -> None:
