@@ -6,8 +6,9 @@ import ssl as ssl_module
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Final, TypeVar, cast, overload
 
 from ..auth import Secret
 from ..drivers.opening import Opening, Resolve
@@ -152,7 +153,7 @@ class Client:
         callback, ``UsageError`` for a client that is iterated.
         """
         if callback is None:
-            return lambda function: self.on(kind, function, symbol_id=symbol_id)
+            return cast("Callable[[C], C]", partial(self.on, kind, symbol_id=symbol_id))
         if self._worker.queue.is_iterated:
             raise UsageError(_EITHER)
         self._worker.registry.add(kind, callback, symbol_id)
