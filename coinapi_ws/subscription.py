@@ -268,6 +268,14 @@ class Scope:
         return f"Scope({', '.join(map(repr, getattr(self, '_members', ())))})"
 
 
+def read_scope(subscriptions: tuple[Subscription, ...]) -> Scope | ConfigurationError:
+    """Return the scope, or the error to raise once the caller has dropped its own locals: one may be the key (F24)."""
+    try:
+        return Scope(*subscriptions)
+    except ConfigurationError as error:
+        return error.with_traceback(None)
+
+
 @dataclass(frozen=True, slots=True)
 class ScopeFrame:
     """A frame that changes the scope at the server: ``type`` is hello, subscribe or unsubscribe."""

@@ -21,7 +21,7 @@ from ..protocol.pacing import Pacer
 from ..protocol.reconnect import Backoff
 from ..protocol.session import Item
 from ..proxies import FROM_ENVIRONMENT, Proxy
-from ..subscription import Scope, Subscription, frames_between
+from ..subscription import Scope, Subscription, frames_between, read_scope
 from ..timestamps import NANOSECONDS_PER_SECOND
 from .dispatch import LOGGER
 from .queueing import PAUSE
@@ -70,10 +70,10 @@ class Client:
     ``SlowConsumerError``. ``stop_on_callback_error`` ends it with what a callback raised.
 
     Reconnecting: always, by ``backoff`` (an object of this client's own), but not where the server refused the key
-    or the scope, six times in a row for a reason that is unknown, or, with ``max_attempts``, after so many attempts
-    without a healthy connection. ``fresh_key_grace``: seconds since the start in which a refused key is tried again,
-    for one that was just made. ``on_reconnect_notice``: ``"wait"`` for the announced close, reconnect ``"now"``, or
-    ``"handover"``: a second connection takes over, without a gap; it needs a plan that allows two connections.
+    or the scope, six times in a row for a reason that is unknown, or, with ``max_attempts``, after so many reconnects
+    in a row without a healthy connection. ``fresh_key_grace``: seconds since the start in which a refused key is tried
+    again, for one that was just made. ``on_reconnect_notice``: ``"wait"`` for the announced close, reconnect ``"now"``,
+    or ``"handover"``: a second connection takes over, without a gap; it needs a plan that allows two connections.
     ``quiet_after``: seconds without a message of a data type in scope, after which one ``Quiet`` is delivered.
 
     Raises ``ConfigurationError`` for wrong options.
@@ -101,10 +101,12 @@ class Client:
         quiet_after: float | None = DEFAULT_QUIET_AFTER_SECONDS,
         **options: Unpack[ConnectionOptions],
     ) -> None:
-        read = read_options(api_key, endpoint, proxy, **options)
-        del api_key, endpoint, proxy, options  # none of them, if plain, is to be seen in a traceback (F24)
+        read, scope = read_options(api_key, endpoint, proxy, **options), read_scope(subscriptions)
+        del api_key, subscriptions, endpoint, proxy, options  # no plain key is to be seen in a traceback (F24)
         if isinstance(read, Exception):
             raise read
+        if isinstance(scope, Exception):
+            raise scope
         _check("resolve", resolve is None or callable(resolve), "a callable from host and port to addresses")
         _check("pacer", isinstance(pacer, Pacer), "a Pacer")
         _check("backoff", backoff is None or isinstance(backoff, Backoff), "a Backoff, or None")
@@ -127,9 +129,7 @@ class Client:
         def connect(scope: Scope) -> SelectorConnection:
             return SelectorConnection(read, scope, ssl_context=ssl, resolve=resolve, pacer=pacer, decode=False)
 
-        self._worker = Worker(
-            settings, self._checked(Scope(*subscriptions)), connect=connect, backoff=backoff or Backoff()
-        )
+        self._worker = Worker(settings, self._checked(scope), connect=connect, backoff=backoff or Backoff())
 
     def __repr__(self) -> str:
         if not hasattr(self, "_worker"):

@@ -21,7 +21,7 @@ from ..protocol.pacing import Pacer
 from ..protocol.session import Item
 from ..protocol.states import SessionState
 from ..proxies import FROM_ENVIRONMENT, Proxy
-from ..subscription import Scope, Subscription
+from ..subscription import Scope, Subscription, read_scope
 from .opening import Resolve
 from .selector import PROCESS_PACER, SelectorConnection
 
@@ -225,11 +225,13 @@ def connect(
     Raises ``ConfigurationError`` before any connection; ``ConnectError`` and its kinds, ``AuthenticationError``,
     ``PermissionDenied``, ``RateLimited`` or ``HandshakeRejected`` where no connection came about.
     """
-    settings = read_options(api_key, endpoint, proxy, **options)
-    del api_key, endpoint, proxy, options  # none of them, if plain, is to be seen in a traceback (F24)
+    settings, scope = read_options(api_key, endpoint, proxy, **options), read_scope(subscriptions)
+    del api_key, subscriptions, endpoint, proxy, options  # no plain key is to be seen in a traceback (F24)
     if isinstance(settings, Exception):
         raise settings
-    connection = SelectorConnection(settings, Scope(*subscriptions), ssl_context=ssl, resolve=resolve, pacer=pacer)
+    if isinstance(scope, Exception):
+        raise scope
+    connection = SelectorConnection(settings, scope, ssl_context=ssl, resolve=resolve, pacer=pacer)
     stream = Stream(connection, heartbeats=heartbeats)
     stream._open()
     return stream
