@@ -255,3 +255,26 @@ def go_live(client: Client, clock: VirtualClock) -> None:
         return client.state is ClientState.LIVE
 
     eventually(is_live)
+
+
+def on_a_thread(call: Callable[[], object]) -> Callable[[], object]:
+    """Begin a call on another thread; what is returned waits, and returns or raises what it did."""
+    outcome: list[object] = []
+
+    def run() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:  # noqa: BLE001 - raised below
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+
+    def result() -> object:
+        thread.join(PATIENCE_SECONDS)
+        assert outcome, "it did not return"
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        return outcome[0]
+
+    return result

@@ -32,6 +32,7 @@ def test_there_is_a_program_for_each_way_to_use_it() -> None:
         "A WebSocket and nothing else",
         "Your own tests, without an account",
         "Record and replay",
+        "Order books",
         "Testing with the simulator",
         "In pytest",
     ]

@@ -230,8 +230,7 @@ class Client:
         """Wait until the client has ended and its last callback returned, at most ``timeout`` seconds; return whether.
 
         Raises what ended it, where that was not :meth:`close`; ``SlowConsumerError`` also while the callback that is
-        too slow goes on. Blocks. Raises ``UsageError`` before the start, and in a callback, where it would wait for
-        itself.
+        too slow goes on. Blocks. Raises ``UsageError`` before the start, and in a callback, where it would never end.
         """
         self._check_foreign_thread("join()")
         if self.state is ClientState.IDLE:

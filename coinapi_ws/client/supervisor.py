@@ -275,7 +275,7 @@ class Supervisor:
                     self._go_live(now)
             if counts:  # after what makes it live, from where on they are counted
                 self._quiet.received(counts, now, self._statistics.last_received_ns or 0)
-            self._give(decoded, size, may_drop=_is_closed_by_us(connection))
+            self._give(decoded, size, may_drop=connection.was_closed)
             for frame in frames:
                 if isinstance(frame, Frame) and isinstance(frame.decoded, ReconnectNotice):
                     self._heed(connection, frame.decoded, now)
@@ -494,8 +494,3 @@ class Supervisor:
 
 def _is_past(due: float | None, now: float) -> bool:
     return due is not None and due <= now
-
-
-def _is_closed_by_us(connection: SelectorConnection) -> bool:
-    ending = connection.disconnected
-    return connection.state is SessionState.CLOSING or (ending is not None and ending.cause is Cause.LOCAL)

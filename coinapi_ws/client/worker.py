@@ -311,7 +311,7 @@ class Worker:
 
 
 class _Thread(threading.Thread):
-    """A daemon thread. A signal handler may wait for it in the middle of a wait for it, where ``join`` hangs (F18)."""
+    """A daemon thread, whose end a signal handler may wait for in the middle of such a wait; ``join`` hangs (F18)."""
 
     def __init__(self, target: Callable[[], object], name: str) -> None:
         super().__init__(target=target, name=name, daemon=True)

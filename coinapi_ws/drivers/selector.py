@@ -137,6 +137,7 @@ class SelectorConnection:
         self._session = Session(options, scope, pacer=pacer)
         self._decodes = decode
         self._is_paused = False
+        self._was_closed = False
         self._transport: Transport | None = None
         self._jwt: Secret | None = None
         self._deadline: float | None = None  # of opening, then of lingering
@@ -154,6 +155,11 @@ class SelectorConnection:
     def disconnected(self) -> Disconnected | None:
         """How it ended; None until then."""
         return self._ending if self._phase is _Phase.DONE else None
+
+    @property
+    def was_closed(self) -> bool:
+        """Whether :meth:`close` was called while it was up, or on its way."""
+        return self._was_closed
 
     @property
     def scope(self) -> Scope:
@@ -304,6 +310,7 @@ class SelectorConnection:
         self._check_thread()
         if self._phase in (_Phase.LINGERING, _Phase.DONE):
             return []
+        self._was_closed = True
         self._is_paused = False  # the answer is still to be read
         now = self._clock()
         self._session.close(now, code, reason)

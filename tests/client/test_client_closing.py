@@ -190,12 +190,14 @@ def test_a_server_that_floods_f3(make_client: MakeClient) -> None:
         except OSError:
             pass  # at last
 
+    # What one turn of the I/O thread reads is little then, however slow the machine.
+    options = {"close_timeout": 0.2, "receive_buffer_bytes": 8192, "when_full": "drop_oldest"}
     with serving(handle) as url:
-        client = make_client(url, TRADES, close_timeout=0.2, max_queued_messages=1000, when_full="drop_oldest")
+        client = make_client(url, TRADES, max_queued_messages=1000, **options)
         heard = client.on(Trade, Heard())
         client.start()
         heard.wait(Trade, 100)
-        assert client.close()
+        assert client.close(timeout=60)
         assert client.state is ClientState.CLOSED
 
 
@@ -321,3 +323,28 @@ def test_the_close_frame_waits_behind_nothing_we_read(make_client: MakeClient) -
         client.on(Trade, Heard())
         assert client.close()
     assert [closing.code for closing in closes] == [1000]
+
+
+def test_what_comes_after_the_close_is_bounded_too_f4(make_client: MakeClient) -> None:
+    """What a full queue has no room for is counted, and read for the sake of the answer alone."""
+    paused = threading.Event()
+
+    def handle(server: ServerSide) -> None:
+        server.upgrade()
+        server.event()
+        for count in (30, 20):
+            for second in range(count):
+                server.text(trade(second))
+            assert paused.wait(PATIENCE_SECONDS)
+        server.send(server.until_closed().response())
+
+    with serving(handle) as url:
+        client = make_client(url, TRADES, max_queued_messages=10, **LONG)
+        client.start()
+        eventually(lambda: client.stats().queued >= 10)
+        paused.set()
+        assert client.close()
+    stats = client.stats()
+    assert stats.messages == {"trade": 50}
+    assert stats.queued == stats.queued_most <= 30
+    assert stats.dropped == 50 - stats.queued

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 
 import pytest
-from client_harness import Heard, eventually, go_live
+from client_harness import Heard, eventually, go_live, on_a_thread
 from peers import PATIENCE_SECONDS, QUOTES, TRADES
 
 from coinapi_ws import (
@@ -131,21 +131,12 @@ def test_a_callable_that_raises_is_the_end(make_client: MakeClient, simulator: S
         raise Mine("in a callable")
 
     client = make_client(simulator.url, TRADES, **{what: broken})
-    waiting: list[type[BaseException]] = []
-
-    def wait() -> None:
-        try:
-            client.wait_live()
-        except Mine as error:
-            waiting.append(type(error))
-
-    thread = threading.Thread(target=wait)
-    thread.start()
+    waiting = on_a_thread(client.wait_live)
     client.start()
     with pytest.raises(Mine, match="in a callable"):
         client.join(PATIENCE_SECONDS)
-    thread.join(PATIENCE_SECONDS)
-    assert waiting == [Mine]
+    with pytest.raises(Mine):
+        waiting()
     assert client.state is ClientState.CLOSED
     assert simulator.connections == 0
 
@@ -174,21 +165,9 @@ def test_a_bug_in_the_loop_is_seen_by_everybody_f11(
 ) -> None:
     """F11: the state is CLOSED, who waits is woken, join() raises it, and subscribe() does not pretend to work."""
     client = make_client(simulator.url, TRADES)
-    woken: list[str] = []
-
-    def wait(call: Callable[[], object], name: str) -> None:
-        with pytest.raises(Mine):
-            call()
-        woken.append(name)
-
     client.start()
     go_live(client, virtual)
-    threads = [
-        threading.Thread(target=wait, args=[client.join, "join"]),
-        threading.Thread(target=wait, args=[lambda: next(iter(client)) and list(client), "iteration"]),
-    ]
-    for thread in threads:
-        thread.start()
+    waiting = [on_a_thread(call) for call in (client.join, lambda: list(client))]
 
     def bug(*_: object, **__: object) -> None:
         raise Mine("a bug")
@@ -196,9 +175,9 @@ def test_a_bug_in_the_loop_is_seen_by_everybody_f11(
     monkeypatch.setattr(Supervisor, "handle", bug)
     virtual.advance(5)
     eventually(lambda: client.state is ClientState.CLOSED)
-    for thread in threads:
-        thread.join(PATIENCE_SECONDS)
-    assert sorted(woken) == ["iteration", "join"]
+    for woken in waiting:
+        with pytest.raises(Mine):
+            woken()
     assert "ended by an error on its own thread" in caplog.text
     with pytest.raises(Mine):
         client.wait_live()
@@ -221,6 +200,25 @@ def test_a_bug_at_the_very_start_f11(
     client.start()
     with pytest.raises(Mine):
         client.wait_live(PATIENCE_SECONDS)
+    assert client.close()
+
+
+def test_a_thread_that_cannot_be_started(
+    make_client: MakeClient, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    client = make_client(simulator.url, TRADES)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", bug)
+        with pytest.raises(RuntimeError, match="new thread"):
+            client.start()
+    assert client.state is ClientState.CLOSED
+    assert on_a_thread(lambda: list(client))() == []
+    assert client.join(0)
+    with pytest.raises(UsageError):
+        client.start()
     assert client.close()
 
 

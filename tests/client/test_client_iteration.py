@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from client_harness import Heard, eventually, go_live
+from client_harness import Heard, eventually, go_live, on_a_thread
 from peers import PATIENCE_SECONDS, TRADES
 
 from coinapi_ws import (
@@ -52,7 +52,7 @@ def test_several_threads_share_them_out(make_client: MakeClient, simulator: Simu
     client = make_client(simulator.url, TRADES)
     client.start()
     parts: list[list[object]] = [[] for _ in range(4)]
-    threads = [threading.Thread(target=lambda part: part.extend(client), args=[part]) for part in parts]
+    threads = [threading.Thread(target=lambda part: part.extend(client), args=[part], daemon=True) for part in parts]
     for thread in threads:
         thread.start()
     go_live(client, virtual)
@@ -86,7 +86,7 @@ def test_a_close_wakes_who_waits_for_the_next(make_client: MakeClient, simulator
     client = make_client(simulator.url, TRADES)
     client.start()
     seen: list[object] = []
-    thread = threading.Thread(target=lambda: seen.extend(client))
+    thread = threading.Thread(target=lambda: seen.extend(client), daemon=True)
     thread.start()
     eventually(lambda: seen)
     assert client.close()
@@ -112,7 +112,7 @@ def test_it_comes_after_the_start(make_client: MakeClient, simulator: Simulator)
     with pytest.raises(UsageError, match="after start"):
         next(iter(client))
     assert client.close()
-    assert list(client) == []
+    assert on_a_thread(lambda: list(client))() == []
 
 
 def test_callbacks_or_iteration_but_not_both(make_client: MakeClient, simulator: Simulator) -> None:

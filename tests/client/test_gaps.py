@@ -119,3 +119,23 @@ def test_at_the_end_the_gap_is_open_and_then_all_begins_anew() -> None:
     assert gaps.end() == []
     gaps.cut(ended(), SCOPE)
     assert gaps.deliver([trade(9)]) == [gap(None, ns(9)), trade(9)]
+
+
+@pytest.mark.parametrize(("from_ns", "to_ns"), [(7, 7), (7, 5), (None, 5)])
+def test_between_two_connections_that_overlap_there_is_none(from_ns: int | None, to_ns: int) -> None:
+    gaps = ConnectionGaps()
+    assert gaps.between(from_ns, to_ns, ended(), SCOPE) == []
+    assert gaps.deliver([trade(9)]) == [trade(9)]
+
+
+def test_between_two_connections_that_do_not_overlap_there_is_one() -> None:
+    gaps = ConnectionGaps()
+    assert gaps.between(5, 7, ended(), SCOPE) == [gap(5, 7)]
+    assert gaps.deliver([trade(9)]) == [trade(9)]
+
+
+def test_where_the_second_connection_has_brought_nothing_the_gap_comes_with_its_first_message() -> None:
+    gaps = ConnectionGaps()
+    gaps.deliver([trade(1)])
+    assert gaps.between(ns(1), None, ended(), SCOPE) == []
+    assert gaps.deliver([trade(9)]) == [gap(ns(1), ns(9)), trade(9)]

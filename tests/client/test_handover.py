@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import ADA, BTC, asset, at, book, book5, book_l3, candle, heartbeat, quote, rate, trade
+from builders import ADA, BTC, asset, at, book, book5, book_l3, candle, heartbeat, ns, quote, rate, trade
 
 from coinapi_ws import (
     Book,
@@ -66,11 +66,13 @@ def test_what_has_no_time_that_can_be_read_is_as_good_as_later(last: str, new: s
 
 def test_trades_are_remembered_but_not_for_ever() -> None:
     delivered = Delivered()
-    delivered.watch([trade(number, uuid=str(number)) for number in range(25_000)])
-    assert delivered.has_trade("24999")
-    assert delivered.has_trade("5000")
-    assert not delivered.has_trade("4999")
-    assert len(delivered._uuids) == len(delivered._uuid_order) == 20_000
+    delivered.watch([trade(number, uuid=str(number)) for number in range(100_010)])
+    assert delivered.has_trade("100009")
+    assert delivered.has_trade("10")
+    assert not delivered.has_trade("9")
+    delivered.watch([trade(10, uuid="10")])  # once more, and no less remembered for it
+    assert delivered.has_trade("10")
+    assert len(delivered._uuids) == 100_000
 
 
 # Trades
@@ -284,3 +286,30 @@ def test_after_the_end_of_the_first_repetitions_are_still_looked_for() -> None:
     late: list[Message] = [quote(4), trade(5, uuid="a"), book(4, is_snapshot=True), quote(5)]
     assert both.take_second(late) == []
     assert both.take_second([quote(6), Trade(uuid="b")]) == [quote(6), Trade(uuid="b")]
+
+
+def test_where_the_connections_meet_is_known() -> None:
+    both = handover()
+    assert both.seam() == (None, None)
+    both = handover(trade(3))
+    assert both.seam() == (ns(3), None)
+    both.take_second([heartbeat()])
+    both.take_second([quote(7), trade(8)])
+    both.take_second([trade(1)])
+    assert both.seam() == (ns(3), ns(7))
+    both.take_first([quote(4), trade(5), heartbeat()])
+    both.take_first([heartbeat()])
+    assert both.seam() == (ns(5), ns(7))
+
+
+def test_once_the_second_is_lost_nothing_is_told_of_what_it_held_back() -> None:
+    both = handover(book(9), book(9, symbol_id=ADA))
+    both.take_second([book(3, is_snapshot=True), book(8, symbol_id=ADA)])
+    both.lose_second()
+    assert both.finish() == []
+
+
+def test_what_the_second_has_brought_is_not_behind() -> None:
+    both = handover(quote(5), quote(5, ADA), book(5), book_l3(5))
+    both.take_second([quote(6), quote(5, ADA), book(5, is_snapshot=True)])
+    assert both.not_from_second() == {("quote", ADA), ("book_l3", BTC)}

@@ -109,3 +109,14 @@ def test_none_watches_nothing(moment: float) -> None:
     watch = watching(BTC, quiet_after=None)
     assert watch.next_timeout() is None
     assert watch.report(moment) == []
+
+
+def test_seconds_in_which_nothing_was_read_do_not_count() -> None:
+    watch = watching(BTC)
+    watch.received({"trade": 1}, 10, 1)
+    watch.stand_still(100)
+    assert watch.report(159.9) == []
+    assert named(watch.report(160)) == ["quote"]
+    assert named(watch.report(170)) == ["trade"]
+    watch.stand_still(100)
+    assert watch.next_timeout() is None

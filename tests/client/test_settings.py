@@ -81,3 +81,10 @@ def test_patience_below_the_servers_ping_period_is_not() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ClientSettings(slow_consumer_timeout=59.9)
+
+
+@pytest.mark.parametrize("wrong", [None, 1, "yes"])
+def test_whether_a_callbacks_error_stops_the_client_is_true_or_false(wrong: object) -> None:
+    assert ClientSettings(stop_on_callback_error=True).stop_on_callback_error
+    with pytest.raises(ConfigurationError, match="stop_on_callback_error is True or False, not"):
+        ClientSettings(stop_on_callback_error=wrong)  # type: ignore[arg-type]

@@ -148,3 +148,14 @@ def test_the_memory_of_latencies_is_bounded_and_keeps_the_newest() -> None:
     latency = counted.latency(ns(0))
     assert latency is not None
     assert (latency.count, latency.max) == (4096, 0.5)
+
+
+def test_types_that_the_server_makes_up_do_not_fill_the_memory() -> None:
+    counted = Statistics()
+    counted.receive([frame("trade")], 0.0)
+    for number in range(5000):
+        counted.receive([frame(f"type{number}"), frame("trade")], 0.0)
+    assert counted.messages["trade"] == 5001
+    assert len(counted.messages) == len(counted.bytes) <= 1001
+    assert sum(counted.messages.values()) == 10_001
+    assert counted.bytes["other"] == 10 * counted.messages["other"] > 10

@@ -271,10 +271,10 @@ def test_a_jwt_is_asked_anew_on_each_connect(make: Make, listener: Listener) -> 
 
 def test_an_error_of_the_jwt_callable_passes_through_with_everything_closed(make: Make, listener: Listener) -> None:
     def no_token() -> str:
-        raise PermissionError("the token server is down")
+        raise LookupError("no such account")
 
     connection = make(url_of(listener), jwt=no_token)
-    with pytest.raises(PermissionError, match="the token server is down"):
+    with pytest.raises(LookupError, match="no such account"):
         connection.start()
     assert connection.fileno() == -1
     assert connection.state is SessionState.CLOSED
@@ -284,6 +284,18 @@ def test_an_error_of_the_jwt_callable_passes_through_with_everything_closed(make
     listener.setblocking(False)
     with pytest.raises(BlockingIOError):
         listener.accept()
+
+
+def test_a_token_that_cannot_be_had_over_the_network_is_no_connection(make: Make, listener: Listener) -> None:
+    def no_token() -> str:
+        raise TimeoutError("the token server, with a secret in the text")
+
+    connection = make(url_of(listener), jwt=no_token)
+    end = ending(connection.start())
+    assert end.cause is Cause.NETWORK
+    assert end.error_type is ConnectError
+    assert end.detail == "the jwt callable failed: TimeoutError"
+    assert connection.fileno() == -1
 
 
 def test_nobody_answers_the_upgrade(make: Make, listener: Listener, clock: FakeClock) -> None:

