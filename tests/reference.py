@@ -11,6 +11,7 @@ from coinapi_ws import (
     Book,
     BookL3,
     CallbackFailed,
+    ConnectionGap,
     Event,
     Gap,
     HandedOver,
@@ -35,10 +36,12 @@ class Reference:
     """Give it every message and event that the client delivers; it walks the market along.
 
     Trades come exactly once, no book, quote or rate goes back in time, and each book is that of the market, order by
-    order and level by level. Prices and sizes are to be Decimals.
+    order and level by level. Prices and sizes are to be Decimals. Only with ``may_be_cut`` may a ``ConnectionGap`` say
+    that some are missing.
     """
 
     def __init__(self, seed: int, start_ns: int, activity: float, symbol_ids: tuple[str, ...]) -> None:
+        self.may_be_cut = False
         self.disagreements: list[str] = []
         self.counts: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -47,6 +50,7 @@ class Reference:
         self._market.open(start_ns)
         self._wanted = [s for s in self._market.streams if s.type == "trade" and s.symbol_id in symbol_ids]
         self._awaited: dict[str, int] = {}
+        self._gaps: list[ConnectionGap] = []
         self._begins_ns: int | None = None
         self._last_ns = 0
         self._times: dict[tuple[str, str | None], int] = {}
@@ -56,7 +60,11 @@ class Reference:
     def take(self, item: Message | Event) -> None:
         """Compare what the client delivered."""
         with self._lock:
-            if isinstance(item, (Gap, Undecodable, CallbackFailed, HandoverFailed)):
+            if self.may_be_cut and isinstance(item, ConnectionGap):
+                self._gaps.append(item)
+            elif self.may_be_cut and isinstance(item, HandoverFailed):
+                self.counts["handovers failed"] += 1
+            elif isinstance(item, (Gap, Undecodable, CallbackFailed, HandoverFailed)):
                 self._disagree(str(item))
             elif isinstance(item, HandedOver):
                 self.counts["duplicates"] += item.duplicates
@@ -72,10 +80,12 @@ class Reference:
         return self.counts["handovers"]
 
     def missing_trades(self) -> list[str]:
-        """Return the trades of before the last message that did not come; after a time with one connection alone."""
+        """Return the trades of before the last message that did not come, where no gap tells; with one connection."""
         with self._lock:
-            last_ns = self._last_ns
-            return [f"{uuid} of {time_ns}" for uuid, time_ns in self._awaited.items() if time_ns <= last_ns]
+            awaited = [(uuid, time_ns) for uuid, time_ns in self._awaited.items() if time_ns <= self._last_ns]
+            return [
+                f"{uuid} of {time_ns}" for uuid, time_ns in awaited if not any(_has(g, time_ns) for g in self._gaps)
+            ]
 
     def _take_message(self, message: Message) -> None:
         self.counts["messages"] += 1
@@ -135,6 +145,10 @@ class Reference:
     def _disagree(self, what: str) -> None:
         if len(self.disagreements) < _MOST_DISAGREEMENTS:
             self.disagreements.append(what)
+
+
+def _has(gap: ConnectionGap, time_ns: int) -> bool:
+    return (gap.from_ns is None or gap.from_ns <= time_ns) and (gap.to_ns is None or time_ns < gap.to_ns)
 
 
 def _levels_of(side: Side, *, by_order: bool) -> list[tuple[int, int]]:

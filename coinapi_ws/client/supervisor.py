@@ -428,7 +428,10 @@ class Supervisor:
         """Let the second connection be the one, now that the first has ended."""
         now = self._clock()
         if self._handover is None or second.state is not SessionState.LIVE:
-            self._forget_handover()
+            if self._handover is not None:
+                # What it is about to say may be older than what the first said last.
+                self._handover.end_first()
+                self._first_ends_by, self._merges_until = None, now + AFTER_HANDOVER_SECONDS
             self._gaps.cut(ending, scope)
             self._quiet.down()
             self._move(ClientState.CONNECTING)

@@ -47,6 +47,30 @@ def test_the_first_is_cut_before_the_second_is_live(live_it: LiveIt, listener: L
     assert [event.attempt for event in life.of(Reconnecting)] == [1, 2]
 
 
+def test_what_the_first_said_before_it_was_cut_is_not_repeated_by_the_second(
+    live_it: LiveIt, listener: Listener
+) -> None:
+    """The second server may be behind the first one; it was not live yet when the first was cut."""
+    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
+    first = life.live(listener)
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    first.text(trade(1, uuid="1"))
+    first.text(trade(5, uuid="5"))
+    while len(life.of(Trade)) < 2:
+        life.until(Trade)
+    second = life.open(listener)
+    life.cut(first)
+    for moment in (4, 5, 9):
+        second.text(trade(moment, uuid=str(moment)))
+    while len(life.of(Trade)) < 4:
+        life.until(Trade)
+    assert [told.uuid for told in life.of(Trade)] == ["1", "5", "4", "9"]
+    assert len(life.of(ConnectionGap)) == 1
+    assert life.of(HandedOver) == []
+    assert life.state is ClientState.LIVE
+
+
 def test_both_are_cut_before_the_second_is_live(live_it: LiveIt, listener: Listener) -> None:
     life = live_it(url_of(listener), on_reconnect_notice="handover").start()
     first = life.live(listener)

@@ -1,4 +1,4 @@
-"""Two servers hand one client back and forth: one stream comes of it, with nothing missing and nothing twice."""
+"""Two servers hand one client back and forth: one stream comes of it, nothing is in it twice, or missing untold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from random import Random
-from typing import Final
+from typing import Final, TypeAlias
 
 import pytest
 from chaos import SYMBOL_IDS, WANTED, Dawdler
@@ -25,6 +25,9 @@ ACTIVITY: Final = 10.0
 _POLL_SECONDS: Final = 0.02
 #: A socket that is still to be closed is closed by then.
 _SETTLED_SECONDS: Final = 0.5
+
+
+Turn: TypeAlias = "Callable[[Pair, Reference, Random], None]"
 
 
 class Pair:
@@ -83,7 +86,7 @@ def client(pair: Pair, reference: Reference, seed: int, canary_key: str) -> Iter
         on_reconnect_notice="handover",
         numbers="decimal",
         max_queued_messages=500,
-        backoff=Backoff(initial=0.05, maximum=0.2),
+        backoff=Backoff(initial=0.05, maximum=0.2, slow_minimum=0.1),
     )
     client.on(Message, reference.take)
     client.on(Event, reference.take)
@@ -92,27 +95,42 @@ def client(pair: Pair, reference: Reference, seed: int, canary_key: str) -> Iter
     client.close()
 
 
-def hand_over(
-    pair: Pair, reference: Reference, random: Random, seconds: float, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Let one handover follow the other, with servers of which one is behind the other."""
+def hand_over(pair: Pair, reference: Reference, random: Random) -> None:
+    """Let the other server take over, and wait until it has."""
+    wanted = reference.handovers + 1
+    pair.announce(random.choice([2, 2, 3]))
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while reference.handovers < wanted and not reference.disagreements:
+        assert time.monotonic() < deadline, "the client was not handed over"
+        time.sleep(_POLL_SECONDS)
+
+
+def hand_over_and_cut(pair: Pair, reference: Reference, random: Random) -> None:
+    """Let the other server take over, and cut one of the two connections before, meanwhile or after."""
+    within = random.choice([1, 1, 2, 3])
+    pair.announce(within)
+    time.sleep(random.uniform(0, within + 0.5))
+    random.choice(pair.servers).faults.drop(reset=random.random() < 0.5)
+    time.sleep(within + 0.5)  # the announced end has come
+
+
+def go_back_and_forth(
+    turn: Turn, pair: Pair, reference: Reference, random: Random, seconds: float, log: pytest.LogCaptureFixture
+) -> Footprint:
+    """Take turn after turn, with servers of which one is behind the other; measure in the end."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends and not reference.disagreements:
-        wanted = reference.handovers + 1
         for server in pair.servers:
             server.faults.delay(random.choice([0.0, 0.0, random.uniform(0.0, 0.4)]))
-        pair.announce(random.choice([2, 2, 3]))
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while reference.handovers < wanted and not reference.disagreements:
-            assert time.monotonic() < deadline, "the client was not handed over"
-            time.sleep(_POLL_SECONDS)
+        turn(pair, reference, random)
         if random.random() < 0.7:
             for server in pair.servers:
                 server.faults.clear()
         time.sleep(random.uniform(0.0, 1.5))
-        caplog.clear()  # pytest keeps every record
+        log.clear()  # pytest keeps every record
     for server in pair.servers:
         server.faults.clear()
+    return settle(pair)
 
 
 def settle(pair: Pair) -> Footprint:
@@ -127,29 +145,28 @@ def settle(pair: Pair) -> Footprint:
         assert time.monotonic() < deadline, "more than one connection is left"
 
 
-def test_trades_come_once_and_books_never_go_back_over_many_handovers(
+def check_turns(
+    turn: Turn,
     pair: Pair,
     client: Client,
     reference: Reference,
     seed: int,
-    soak_seconds: float,
+    seconds: float,
     report: Callable[[str], None],
-    caplog: pytest.LogCaptureFixture,
+    log: pytest.LogCaptureFixture,
 ) -> None:
-    seconds, random = soak_seconds * PART_OF_THE_TIME, Random(seed)
+    random = Random(seed)
     client.start()
     assert client.wait_live(PATIENCE_SECONDS)
-    hand_over(pair, reference, random, seconds * WARM_UP_PART, caplog)
-    before = settle(pair)
-    hand_over(pair, reference, random, seconds * (1 - WARM_UP_PART), caplog)
-    after = settle(pair)
+    before = go_back_and_forth(turn, pair, reference, random, seconds * WARM_UP_PART, log)
+    after = go_back_and_forth(turn, pair, reference, random, seconds * (1 - WARM_UP_PART), log)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (missing := reference.missing_trades()) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     assert client.close(PATIENCE_SECONDS)
 
     counts, stats = reference.counts, client.stats()
-    report(f"handover, seed {seed}: {seconds:.0f} s, {reference.handovers} handovers")
+    report(f"{turn.__name__}, seed {seed}: {seconds:.0f} s, {reference.handovers} handovers, {dict(stats.gaps)}")
     report(
         f"  {counts['messages']} messages delivered, {counts['trades']} of them trades, {counts['snapshots']} snapshots"
         f"; {counts['duplicates']} duplicates kept back, {counts['books compared']} books compared with the market"
@@ -163,9 +180,37 @@ def test_trades_come_once_and_books_never_go_back_over_many_handovers(
     assert reference.handovers > 0
     assert counts["trades"] > 0
     assert counts["books compared"] > 0
-    assert (stats.reconnects, dict(stats.gaps)) == (reference.handovers, {})
     assert (stats.delivered, stats.dropped) == (counts["messages"], 0)
-    assert counts["Disconnected"] == reference.handovers + 1
     assert (after.threads, after.descriptors) == (before.threads, before.descriptors)
     if before.resident_bytes is not None and after.resident_bytes is not None:
         assert after.resident_bytes - before.resident_bytes < MOST_GROWTH_BYTES
+
+
+def test_trades_come_once_and_books_never_go_back_over_many_handovers(
+    pair: Pair,
+    client: Client,
+    reference: Reference,
+    seed: int,
+    soak_seconds: float,
+    report: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seconds = soak_seconds * PART_OF_THE_TIME
+    check_turns(hand_over, pair, client, reference, seed, seconds, report, caplog)
+    stats = client.stats()
+    assert (stats.reconnects, dict(stats.gaps)) == (reference.handovers, {})
+    assert reference.counts["Disconnected"] == reference.handovers + 1
+
+
+def test_what_is_missing_where_handovers_are_cut_is_told(
+    pair: Pair,
+    client: Client,
+    reference: Reference,
+    seed: int,
+    soak_seconds: float,
+    report: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    reference.may_be_cut = True
+    seconds = soak_seconds * PART_OF_THE_TIME
+    check_turns(hand_over_and_cut, pair, client, reference, seed, seconds, report, caplog)
