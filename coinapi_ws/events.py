@@ -213,8 +213,9 @@ class Quiet(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandedOver(Event):
-    """A second connection took over from one that the server had announced to close, and nothing is missing.
+    """A second connection took over from one that the server had announced to close.
 
+    Nothing is missing, but for what a ``ConnectionGap`` just before this says, where the first one broke.
     ``duplicates`` messages came on both and were delivered once; ``pairs_left`` (type, symbol_id) pairs had not
     shown themselves on the second connection when the first one closed.
     """

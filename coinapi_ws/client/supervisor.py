@@ -415,12 +415,14 @@ class Supervisor:
             self._begin_handover()
 
     def _begin_handover(self) -> None:
+        self._handover_at = None
+        if self._current is None or self._current.state is not SessionState.LIVE:
+            return  # it is closed, to park
         assert self._delivered is not None
         before, first_ends_by = self._handover, self._first_ends_by
         self._end_merging()
         self._handover = Handover(self._delivered, before)
         self._first_ends_by = first_ends_by
-        self._handover_at = None
         self._successor = self._second = self._connect(self._wanted)
         self._take(self._successor, self._successor.start())
 

@@ -269,3 +269,19 @@ def test_an_end_in_here_drops_both_f11(live_it: LiveIt, listener: Listener) -> N
     life.supervisor.abort(RuntimeError("a bug"))
     assert [connection.fileno() for connection in life.made] == [-1, -1]
     assert life.supervisor.connections() == []
+
+
+def test_a_planned_handover_does_not_keep_from_parking(live_it: LiveIt, listener: Listener) -> None:
+    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
+    first = life.live(listener)
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    second = life.live(listener)
+    life.hang_up(first, 1001)
+    second.text(NOTICE)  # soon after the other, so it is waited with
+    life.until(ReconnectNotice)
+    life.supervisor.set_scope(Scope())
+    life.advance(2)
+    assert len(life.made) == 2
+    life.answer_close(second)
+    assert life.state is ClientState.PARKED
