@@ -89,6 +89,8 @@ class DeliveryQueue:
         with self._monitor.lock:
             if not self._wait(timeout):
                 return []
+            if self.is_discarding:
+                self._empty()
             if not self._entries and not self._drops:
                 return None
             taken: list[Item] = []
@@ -116,13 +118,12 @@ class DeliveryQueue:
 
     def discard(self) -> None:
         """Let nothing more be delivered, and count what is left. Idempotent."""
+        is_interrupting = self._monitor.is_held_here()
         with self._monitor.lock:
             self.is_discarding = True
             self.is_full = False
-            self.undelivered += self.messages
-            self.messages = self.bytes = 0
-            self._entries.clear()
-            self._drops.clear()
+            if not is_interrupting:  # a signal handler leaves the call that it came into whole (F18)
+                self._empty()
             self._monitor.notify_all()
         self._on_room()
 
@@ -140,6 +141,12 @@ class DeliveryQueue:
         self.is_discarding = self._has_ended = True
         self._entries = deque()
         self._drops = {}
+
+    def _empty(self) -> None:
+        self.undelivered += self.messages
+        self.messages = self.bytes = 0
+        self._entries.clear()
+        self._drops.clear()
 
     def _wait(self, timeout: float | None) -> bool:
         """Return whether there is something, or nothing ever again; False after ``timeout``."""
