@@ -241,7 +241,7 @@ class SelectorConnection:
         if self._phase is _Phase.CONNECTING:
             return self._connect(now)
         if self._phase is _Phase.UP:
-            if self.want_read():
+            if self.want_read() and not self._was_closed:  # whose end comes in time whatever comes (F3)
                 self._read(now, _READS_BEFORE_TIMEOUT)
             self._session.handle_timeout(now)
             return self._turn(now)

@@ -372,10 +372,10 @@ def test_a_parent_that_is_killed_leaves_nothing_open_in_the_child_t7(canary_key:
 client = live_client()
 child = os.fork()
 if child == 0:
-    os.write(1, b"forked\n")  # whole, since two processes write
+    os.write(1, b"forked\\n")  # whole, since two processes write
     time.sleep(60)
     os._exit(0)
-os.write(1, b"%d\n" % child)
+os.write(1, b"%d\\n" % child)
 time.sleep(60)
 """
     with (
