@@ -8,8 +8,8 @@ from __future__ import annotations
 from ._version import __version__
 from .auth import Secret
 from .client.client import Client
+from .client.states import ClientState
 from .client.statistics import ClientStats, Latency
-from .client.supervisor import ClientState
 from .drivers.blocking import Stream, StreamStats, connect
 from .drivers.selector import SelectorConnection
 from .endpoints import Endpoint, endpoint_from

@@ -226,6 +226,9 @@ class HandedOver(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandoverFailed(Event):
-    """No second connection could be had before the first one closes, which is waited for; ``reason`` says why."""
+    """No second connection could be had, or kept, before the first one closes, which is waited for.
+
+    ``reason`` says why.
+    """
 
     reason: str

@@ -35,8 +35,8 @@ from .settings import (
     WAIT,
     ClientSettings,
 )
+from .states import ClientState
 from .statistics import ClientStats
-from .supervisor import ClientState
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Client:
 
     ``api_key``, ``endpoint``, ``proxy``, ``ssl``, ``resolve``, ``pacer`` and all further options are those of
     :func:`~coinapi_ws.connect` and :class:`~coinapi_ws.Options`. ``resolve`` and ``jwt`` are called on the I/O thread,
-    where an exception of theirs (but an ``OSError`` of ``resolve``) ends the client.
+    where an ``OSError`` of theirs is a connection that did not come about, and any other exception ends the client.
 
     Delivery: ``dispatch="thread"`` calls callbacks on a thread of their own, behind a queue of at most
     ``max_queued_messages`` and ``max_queued_bytes`` (of text; one read of the socket may go beyond,
@@ -247,7 +247,8 @@ class Client:
         True: no thread is left and no callback will run. False: the time was too short, or this is a callback, or a
         signal handler that came into the middle of another call of this client; then no new callback starts, what was
         not delivered is counted as ``undelivered``, and the threads end by themselves, as soon as a callback that is
-        running returns.
+        running returns. A signal handler should rather pass a short time: what it interrupted may hold what the threads
+        wait for, such as the lock of a log handler.
         """
         worker = self._worker
         worker.ask_to_close()
@@ -302,6 +303,21 @@ class Client:
         if items is None:
             self._raise_failure()
             raise StopIteration
+        return items[0]
+
+    def recv(self, timeout: float | None = None) -> Item:
+        """Wait for the next item of the iteration, at most ``timeout`` seconds. Blocks.
+
+        Raises the built-in ``TimeoutError``, after which all goes on; after :meth:`close` ``UsageError``, after any
+        other end its error.
+        """
+        iter(self)
+        items = self._worker.queue.take(1, timeout)
+        if items is None:
+            self._raise_failure()
+            raise UsageError("the client is closed, and nothing is left to take")
+        if not items:
+            raise TimeoutError(f"no message within {timeout:g} s")
         return items[0]
 
     # What is known

@@ -75,4 +75,6 @@ class ConnectionGaps:
         assert self._cut is not None
         from_ns, reason, scope = self._cut
         self._cut = None
+        if from_ns is not None and to_ns is not None:
+            to_ns = max(from_ns, to_ns)  # the next server may be behind, and then nothing is missing
         return ConnectionGap(from_ns=from_ns, to_ns=to_ns, reason=reason, scope=scope)

@@ -79,6 +79,7 @@ class Handover:
         self._first_has_ended = False
         self._last_of_first = delivered.last
         self._first_of_second: Message | None = None
+        self._first_trade_of_second: Message | None = None
         self.duplicates = 0
 
     @property
@@ -97,7 +98,10 @@ class Handover:
 
     def take_second(self, items: list[Item]) -> list[Item]:
         """Return what of the second connection is to be delivered."""
-        self._first_of_second = self._first_of_second or next(filter(is_market_data, items), None)
+        if not self._first_has_ended:
+            self._first_of_second = self._first_of_second or next(filter(is_market_data, items), None)
+            trades = (item for item in items if isinstance(item, Trade))
+            self._first_trade_of_second = self._first_trade_of_second or next(trades, None)
         passed: list[Item] = []
         for item in items:
             if isinstance(item, SequenceGap):
@@ -121,9 +125,14 @@ class Handover:
         self._held.clear()
         self._lost.clear()
 
-    def seam(self) -> tuple[int | None, int | None]:
-        """Return the times of the first one's last message and of the second one's first, None where there is none."""
-        last, first = self._last_of_first, self._first_of_second
+    def seam(self, *, is_whole: bool) -> tuple[int | None, int | None]:
+        """Return the times of the first one's last message and of the second one's first, None where there is none.
+
+        What lies between them is missing, where the first is the earlier. ``is_whole``: the first ended in order, so
+        that it must have been behind for something to be missing; only a trade shows that for certain, since other
+        messages are also sent because a connection is new.
+        """
+        last, first = self._last_of_first, self._first_trade_of_second if is_whole else self._first_of_second
         return (None if last is None else time_ns_of(last)), (None if first is None else time_ns_of(first))
 
     def finish(self) -> list[Item]:

@@ -13,6 +13,7 @@ from typing import Final
 from ..events import Disconnected, Event, Gap, Undecodable
 from ..messages import Message
 from ..protocol.session import Frame, Item, SessionStats
+from ..subscription import KNOWN_DATA_TYPES
 from ..timestamps import NANOSECONDS_PER_SECOND
 from .keys import is_market_data, time_ns_of, time_text_of
 
@@ -49,8 +50,8 @@ class ClientStats:
       ``dropped``, ``conflated``: left out by a queue policy, or by closing with a full queue, and told by ``Dropped``;
       ``duplicates``: left out by a handover; ``undelivered``: came or waited when no callback might
       start any more.
-    - ``reconnects``: connections that went live after the first one; ``gaps``: ``SequenceGap`` and
-      ``ConnectionGap`` events, by class name.
+    - ``reconnects``: connections that went live after the first one, second ones of handovers included.
+    - ``gaps``: ``SequenceGap`` and ``ConnectionGap`` events, by class name.
     - ``callback_failures``: how often a callback raised.
     - ``last_message_age`` in seconds; ``latency``, None where nothing came lately; ``disconnected``: how the last
       connection ended.
@@ -102,7 +103,7 @@ class Statistics:
         for item in items:
             if isinstance(item, (Frame, Undecodable)):
                 name, length = getattr(item, "type", "") or "undecodable", len(item.payload)
-                if name not in bytes_by_type and len(bytes_by_type) >= _MAX_TYPES:
+                if name not in bytes_by_type and len(bytes_by_type) >= _MAX_TYPES and name not in KNOWN_DATA_TYPES:
                     name = "other"
                 counts[name] = counts.get(name, 0) + 1
                 bytes_by_type[name] = bytes_by_type.get(name, 0) + length

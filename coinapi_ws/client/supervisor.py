@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from enum import Enum
 from typing import Final, Protocol, cast
 
 from ..drivers.selector import SelectorConnection
@@ -23,7 +22,9 @@ from .gaps import ConnectionGaps
 from .handover import Delivered, Handover
 from .quiet import QuietWatch
 from .settings import HANDOVER, NOW, ClientSettings
+from .states import ClientState
 from .statistics import Statistics
+from .takeover import GRACE_SECONDS, Takeover
 
 LOGGER: Final = logging.getLogger("coinapi_ws")
 
@@ -31,23 +32,7 @@ LOGGER: Final = logging.getLogger("coinapi_ws")
 MAX_UNKNOWN_REFUSALS: Final = 5
 #: A key that was just made is refused for some minutes; it is tried no more often than this.
 FRESH_KEY_RETRY_SECONDS: Final = 10.0
-#: A first connection whose announced end does not come is closed so long after it.
-HANDOVER_GRACE_SECONDS: Final = 10.0
-DEFAULT_NOTICE_SECONDS: Final = 60.0
-#: The second server may lag behind the first: so long after the first one's end repetitions are still looked for.
-AFTER_HANDOVER_SECONDS: Final = 30.0
-
-
-class ClientState(Enum):
-    """Where a client stands."""
-
-    IDLE = "idle"  #: not started
-    CONNECTING = "connecting"  #: no data and no heartbeat yet
-    LIVE = "live"  #: data or a heartbeat came
-    WAITING = "waiting"  #: for the next attempt
-    PARKED = "parked"  #: nothing is subscribed to, so there is no connection
-    CLOSING = "closing"
-    CLOSED = "closed"
+_TOO_SLOW: Final = "the queue had no room for {:g} s: callbacks, or an iteration, did not take the messages in time"
 
 
 class Deliver(Protocol):
@@ -86,13 +71,9 @@ class Supervisor:
         self._state = ClientState.IDLE
         self._wanted = Scope()
         self._current: SelectorConnection | None = None
-        self._successor: SelectorConnection | None = None  # beside the current one, while handing over
-        self._handover: Handover | None = None  # merges the two, and looks for repetitions for a while after
-        self._second: SelectorConnection | None = None  # that it takes for the second one
-        self._handover_at: float | None = None
-        self._first_ends_by: float | None = None
-        self._merges_until: float | None = None
-        self._next_notice: ReconnectNotice | None = None  # that the second connection has had already
+        self._takeover: Takeover | None = None  # planned, or with a second connection beside the current one
+        self._merging: Takeover | None = None  # that is over, but for repetitions
+        self._notice: tuple[SelectorConnection, ReconnectNotice] | None = None  # heeded once that one is the live one
         self._delivered = Delivered() if settings.on_reconnect_notice == HANDOVER else None
         self._retry_at: float | None = None
         self._paused_since: float | None = None
@@ -118,7 +99,8 @@ class Supervisor:
 
     def connections(self) -> list[SelectorConnection]:
         """Return the connections to watch."""
-        return [connection for connection in (self._current, self._successor) if connection is not None]
+        second = None if self._takeover is None else self._takeover.second
+        return [connection for connection in (self._current, second) if connection is not None]
 
     def session_counts(self) -> tuple[int, dict[str, int]]:
         """Return surplus and jumps of all sessions, those that are up included. Any thread."""
@@ -145,6 +127,8 @@ class Supervisor:
         self._wanted = scope
         if is_equal:
             return
+        if not scope:
+            self._drop_plan()
         self._quiet.ask(scope, self._clock())
         for connection in self.connections():
             if connection.state in (SessionState.CLOSING, SessionState.CLOSED):
@@ -158,7 +142,8 @@ class Supervisor:
         if self._is_closing:
             return
         self._is_closing = True
-        self._retry_at = self._handover_at = None
+        self._retry_at = None
+        self._drop_plan()
         if self.connections():
             self._move(ClientState.CLOSING)
         for connection in self.connections():
@@ -175,11 +160,13 @@ class Supervisor:
         """End at once: something went wrong in here (F11)."""
         self.failure = self.failure or failure
         self._is_closing = True
+        endings: list[Item] = []
         for connection in self.connections():
             connection.abandon()
-            self.disconnected = connection.disconnected
-        endings = [ending for connection in self.connections() if (ending := connection.disconnected) is not None]
-        self._current = self._successor = None
+            if (ending := connection.disconnected) is not None:
+                endings.append(ending)
+                self.disconnected = ending
+        self._current = self._takeover = None
         self._move(ClientState.CLOSED)
         self._give([*endings, *self._gaps.end()])
 
@@ -193,7 +180,10 @@ class Supervisor:
         """Go on reading. Idempotent."""
         if self._paused_since is None:
             return
-        self._quiet.stand_still(self._clock() - self._paused_since)
+        paused_for = self._clock() - self._paused_since
+        for timed in (self._quiet, self._takeover, self._merging):
+            if timed is not None:
+                timed.stand_still(paused_for)
         self._paused_since = None
         for connection in self.connections():
             connection.resume_reading()
@@ -208,30 +198,27 @@ class Supervisor:
     def next_timeout(self) -> float | None:
         """Return when to call :meth:`handle_timeout`."""
         times = [connection.next_timeout() for connection in self.connections()]
-        times += [self._attempt_due(), self._pause_ends(), self._quiet_due()]
-        times += [self._handover_at, self._first_ends_by, self._merges_until]
+        times += [self._attempt_due(), self._pause_ends(), *self._standing_timeouts()]
         return min((time for time in times if time is not None), default=None)
 
-    def handle_timeout(self) -> None:
-        """Do what has become due; harmless where nothing has. What waits in the sockets is to be handled before."""
-        now = self._clock()
+    def handle_timeout(self, now: float | None = None) -> None:
+        """Do what has become due by ``now``; harmless where nothing has.
+
+        ``now`` is the time since when all that the sockets had was handled: a callback that took long is no silence of
+        the server.
+        """
+        now = self._clock() if now is None else now
         for connection in self.connections():
             if _is_past(connection.next_timeout(), now):
                 self._take(connection, connection.handle_timeout())
         if _is_past(self._pause_ends(), now):
-            self.fail(
-                SlowConsumerError(
-                    f"the queue had no room for {self._settings.slow_consumer_timeout:g} s: "
-                    "callbacks, or an iteration, did not take the messages in time"
-                )
-            )
-        if _is_past(self._handover_at, now):
-            self._begin_handover()
-        if _is_past(self._first_ends_by, now):
-            self._end_first(now)
-        if _is_past(self._merges_until, now):
+            self.fail(SlowConsumerError(_TOO_SLOW.format(self._settings.slow_consumer_timeout)))
+        takeover_due, merging_due, quiet_due = self._standing_timeouts()
+        if self._takeover is not None and _is_past(takeover_due, now):
+            self._advance(self._takeover, now)
+        if self._merging is not None and _is_past(merging_due, now):
             self._end_merging()
-        if _is_past(self._quiet_due(), now):
+        if _is_past(quiet_due, now):
             quiet = self._quiet.report(now)
             for event in quiet:
                 LOGGER.log(logging.WARNING if event.last_ns is None else logging.INFO, "%s", event.summary())
@@ -251,8 +238,13 @@ class Supervisor:
             return None
         return self._paused_since + patience
 
-    def _quiet_due(self) -> float | None:
-        return self._quiet.next_timeout() if self._paused_since is None and not self._is_closing else None
+    def _standing_timeouts(self) -> tuple[float | None, float | None, float | None]:
+        """Of takeover, merging and quiet watch, which stand still while nothing is read."""
+        if self._paused_since is not None or self._is_closing:
+            return None, None, None
+        takeover = None if self._takeover is None else self._takeover.next_timeout()
+        merging = None if self._merging is None else self._merging.next_timeout()
+        return takeover, merging, self._quiet.next_timeout()
 
     # What comes of connections
 
@@ -270,15 +262,16 @@ class Supervisor:
             counts, size = self._statistics.receive(frames, now)
             decoded = self._gaps.deliver(self._merged(connection, connection.decode(frames)))
             if any(isinstance(item, Live) for item in items):
-                self._statistics.lives += 1
-                if connection is self._current:
-                    self._go_live(now)
+                self._note_live(connection, now)
             if counts:  # after what makes it live, from where on they are counted
                 self._quiet.received(counts, now, self._statistics.last_received_ns or 0)
+            # What was left out takes no room.
+            size = size * len(decoded) // max(len(frames), len(decoded), 1)
             self._give(decoded, size, may_drop=connection.was_closed)
             for frame in frames:
                 if isinstance(frame, Frame) and isinstance(frame.decoded, ReconnectNotice):
-                    self._heed(connection, frame.decoded, now)
+                    self._hear(connection, frame.decoded)
+            self._heed(now)
         if connection not in self.connections():
             return  # its end was dealt with in the middle of this, or of the call before
         if connection.disconnected is not None:
@@ -287,11 +280,12 @@ class Supervisor:
             self._pause_all()
 
     def _merged(self, connection: SelectorConnection, items: list[Item]) -> list[Item]:
-        if self._handover is not None:
-            before = self._handover.duplicates
-            is_second = connection is self._second
-            items = self._handover.take_second(items) if is_second else self._handover.take_first(items)
-            self._statistics.duplicates += self._handover.duplicates - before
+        is_up = self._takeover is not None and self._takeover.second is not None
+        takeover = self._takeover if is_up else self._merging
+        if takeover is not None:
+            before = takeover.handover.duplicates
+            items = takeover.merged(connection, items)
+            self._statistics.duplicates += takeover.handover.duplicates - before
         elif self._delivered is not None:
             self._delivered.watch(items)
         return items
@@ -301,34 +295,51 @@ class Supervisor:
             self._statistics.deliver(items)
             self._deliver(items, size, may_drop=may_drop)
 
+    def _note_live(self, connection: SelectorConnection, now: float) -> None:
+        self._statistics.lives += 1
+        if connection is self._current:
+            self._go_live(now)
+        elif self._takeover is not None:
+            self._takeover.second_was_live = True
+
     def _go_live(self, now: float) -> None:
         self._backoff.live(now)
         self._quiet.live(now)
         if not self._is_closing:
             self._move(ClientState.LIVE)
 
-    def _heed(self, connection: SelectorConnection, notice: ReconnectNotice, now: float) -> None:
+    def _hear(self, connection: SelectorConnection, notice: ReconnectNotice) -> None:
         within = "" if notice.within_seconds is None else f" within {notice.within_seconds:g} s"
         LOGGER.info("the server will close the connection%s", within)
-        policy = self._settings.on_reconnect_notice
-        if connection is self._successor:
-            self._next_notice = notice
-        elif connection.state is not SessionState.LIVE:
-            return  # it ends already
-        elif policy == NOW:
+        self._notice = (connection, notice)
+
+    def _heed(self, now: float) -> None:
+        """Do what the policy says of a notice, once its connection is the one that is live."""
+        if self._notice is None:
+            return
+        connection, notice = self._notice
+        if connection is not self._current or connection.state is not SessionState.LIVE:
+            return
+        self._notice = None
+        if self._settings.on_reconnect_notice == NOW:
             self._take(connection, connection.close())
-        elif policy == HANDOVER and self._successor is None:
-            self._plan_handover(notice, now)
+        elif self._settings.on_reconnect_notice == HANDOVER and self._takeover is None:
+            self._plan_takeover(notice, now)
 
     # Ends
 
     def _end_of(self, connection: SelectorConnection, ending: Disconnected) -> None:
         LOGGER.info("disconnected: %s", ending.summary())
-        self._statistics.end_session(connection.stats())
         self.disconnected = ending
+        if self._notice is not None and self._notice[0] is connection:
+            self._notice = None
+        takeover = self._takeover
+        if takeover is not None and takeover.second is not None:
+            self._takeover, self._merging = None, takeover
+            takeover.be_over(self._clock())
         if connection is self._current:
-            self._current = self._successor
-        self._successor = None
+            self._current = None if takeover is None else takeover.second
+        self._statistics.end_session(connection.stats())
         if self._current is None:
             self._quiet.down()
         if self._is_closing:
@@ -337,12 +348,12 @@ class Supervisor:
             if self._current is None:
                 self._rest()
         elif self._current is None:
-            self._forget_handover()
+            self._merging = None
             self._decide(connection.scope, ending)
-        elif connection is self._second:
-            self._lose_second(self._current, ending)
-        else:
-            self._hand_over(self._current, connection.scope, ending)
+        elif takeover is not None and connection is takeover.second:
+            self._lose_second(takeover.handover, self._current, ending)
+        elif takeover is not None:
+            self._hand_over(takeover, connection.scope, ending)
 
     def _decide(self, scope: Scope, ending: Disconnected) -> None:
         """Give up, or wait for the next attempt."""
@@ -350,10 +361,11 @@ class Supervisor:
         self._gaps.cut(ending, scope)
         is_fresh = self._may_be_fresh_key(ending, now)
         retry_after = max(ending.retry_after or 0.0, FRESH_KEY_RETRY_SECONDS if is_fresh else 0.0)
-        if self._handover_at is None:
+        plan, self._takeover = self._takeover, None
+        if plan is None or plan.begins_at is None:
             delay = self._backoff.delay(now, self._chance(), retry_after=retry_after, code=ending.code)
-        else:
-            delay, self._handover_at = max(0.0, self._handover_at - now, retry_after), None
+        else:  # for which the back-off was asked already
+            delay = max(plan.begins_at - now, self._backoff.least(retry_after=retry_after, code=ending.code))
         if self._is_final(ending, is_fresh=is_fresh):
             LOGGER.error("the client gives up: %s", ending.summary())
             self.fail(ending)
@@ -394,8 +406,7 @@ class Supervisor:
         now = self._clock()
         self._retry_at = now if self._retry_at is None else self._retry_at
         if not self._wanted:
-            self._handover_at = None
-            self._forget_handover()
+            self._merging = None
             self._give(self._gaps.end())
             self._move(ClientState.PARKED)
         else:
@@ -403,86 +414,75 @@ class Supervisor:
 
     # Two connections
 
-    def _plan_handover(self, notice: ReconnectNotice, now: float) -> None:
+    def _plan_takeover(self, notice: ReconnectNotice, now: float) -> None:
         """Begin one at once, but no storm of them where each server announces its end (F5)."""
-        if self._handover_at is not None:
-            return
         delay = self._backoff.delay(now, self._chance())
-        self._handover_at = now if self._backoff.attempts == 1 else now + delay
-        within = DEFAULT_NOTICE_SECONDS if notice.within_seconds is None else float(notice.within_seconds)
-        self._first_ends_by = self._handover_at + within + HANDOVER_GRACE_SECONDS
-        if self._handover_at <= now:
-            self._begin_handover()
+        self._takeover = Takeover(notice, now, now if self._backoff.attempts == 1 else now + delay)
+        if self._takeover.begins_at == now:
+            self._advance(self._takeover, now)
 
-    def _begin_handover(self) -> None:
-        self._handover_at = None
-        if self._current is None or self._current.state is not SessionState.LIVE:
-            return  # it is closed, to park
+    def _advance(self, takeover: Takeover, now: float) -> None:
+        """Begin a takeover that is planned, or end the first connection, whose announced end did not come."""
+        first = self._current
+        assert first is not None
+        if takeover.second is None:
+            if first.state is SessionState.LIVE:
+                self._begin_takeover(takeover)
+            else:
+                self._takeover = None  # it ends already
+        elif takeover.second_was_live:
+            takeover.first_ends_by = None
+            self._take(first, first.close())
+        else:
+            takeover.first_ends_by = now + GRACE_SECONDS
+
+    def _begin_takeover(self, takeover: Takeover) -> None:
         assert self._delivered is not None
-        before, first_ends_by = self._handover, self._first_ends_by
+        before = None if self._merging is None else self._merging.handover
         self._end_merging()
-        self._handover = Handover(self._delivered, before)
-        self._first_ends_by = first_ends_by
-        self._successor = self._second = self._connect(self._wanted)
-        self._take(self._successor, self._successor.start())
+        second = self._connect(self._wanted)
+        takeover.begin(second, Handover(self._delivered, before))
+        self._take(second, second.start())
 
-    def _hand_over(self, second: SelectorConnection, scope: Scope, ending: Disconnected) -> None:
+    def _hand_over(self, takeover: Takeover, scope: Scope, ending: Disconnected) -> None:
         """Let the second connection be the one, now that the first has ended."""
         now = self._clock()
-        if self._handover is None or second.state is not SessionState.LIVE:
-            if self._handover is not None:
-                # What it is about to say may be older than what the first said last.
-                self._handover.end_first()
-                self._first_ends_by, self._merges_until = None, now + AFTER_HANDOVER_SECONDS
+        left = takeover.handover.end_first()
+        if not takeover.second_was_live:
             self._gaps.cut(ending, scope)
             self._quiet.down()
             self._move(ClientState.CONNECTING)
             # An attempt as any other, begun already.
             self._give([Reconnecting(attempt=self._backoff.attempts, delay=0.0, cause=ending.cause)])
             return
-        left = self._handover.end_first()
-        self._first_ends_by, self._merges_until = None, now + AFTER_HANDOVER_SECONDS
-        self._backoff.live(now)
-        if self._state is not ClientState.LIVE:
+        if self._state is ClientState.LIVE:
+            self._backoff.live(now)
+        else:
             self._go_live(now)
-        if not (ending.clean and ending.cause in (Cause.NOTICE, Cause.LOCAL)):
-            self._give(self._gaps.between(*self._handover.seam(), ending, scope))
-        self._give([HandedOver(duplicates=self._handover.duplicates, pairs_left=left)])
-        if self._next_notice is not None:
-            self._plan_handover(self._next_notice, now)
-            self._next_notice = None
+        is_whole = ending.clean and ending.cause in (Cause.NOTICE, Cause.LOCAL)
+        from_ns, to_ns = takeover.handover.seam(is_whole=is_whole)
+        if to_ns is not None or not is_whole:
+            self._give(self._gaps.between(from_ns, to_ns, ending, scope))
+        self._give([HandedOver(duplicates=takeover.handover.duplicates, pairs_left=left)])
+        self._heed(now)
 
-    def _lose_second(self, first: SelectorConnection, ending: Disconnected) -> None:
-        handover = self._handover
-        assert handover is not None
+    def _lose_second(self, handover: Handover, first: SelectorConnection, ending: Disconnected) -> None:
         LOGGER.warning("no handover, so the first connection's end is waited for: %s", ending.summary())
-        # What the second has delivered may still come of the first.
         handover.lose_second()
-        now = self._clock()
-        self._first_ends_by, self._merges_until, self._next_notice = None, now + AFTER_HANDOVER_SECONDS, None
-        self._backoff.live(now)
+        self._backoff.live(self._clock())
         self._give([HandoverFailed(reason=ending.summary())])
         if handover.has_switched:
             # Some books came from the second already; only a new beginning makes them whole.
             self._take(first, first.close())
 
-    def _end_first(self, now: float) -> None:
-        """Close the first connection, whose announced end did not come, as soon as the second is live."""
-        assert self._current is not None
-        if self._successor is not None and self._successor.state is SessionState.LIVE:
-            self._first_ends_by = None
-            self._take(self._current, self._current.close())
-        else:
-            self._first_ends_by = now + HANDOVER_GRACE_SECONDS
-
     def _end_merging(self) -> None:
-        handover = self._handover
-        self._forget_handover()
-        if handover is not None and not self._is_closing:
-            self._give(handover.finish())
+        merging, self._merging = self._merging, None
+        if merging is not None:
+            self._give(merging.handover.finish())
 
-    def _forget_handover(self) -> None:
-        self._handover = self._second = self._first_ends_by = self._merges_until = None
+    def _drop_plan(self) -> None:
+        if self._takeover is not None and self._takeover.second is None:
+            self._takeover = None
 
     # Small things
 

@@ -25,8 +25,9 @@ from .monitor import Monitor
 from .queueing import DeliveryQueue
 from .registry import Registry
 from .settings import INLINE, ClientSettings
+from .states import ClientState
 from .statistics import Statistics
-from .supervisor import ClientState, Supervisor
+from .supervisor import Supervisor
 from .wakeup import Wakeup
 
 #: At the interpreter's end all clients together have this long to close, and the first part of it to deliver.
@@ -51,7 +52,6 @@ class Worker:
         backoff: Backoff,
     ) -> None:
         self._settings = settings
-        self._connect = connect
         self.scope = scope
         self.registry = Registry()
         self.statistics = Statistics()
@@ -207,10 +207,9 @@ class Worker:
         failure = self._failure or self.supervisor.failure
         if isinstance(failure, Disconnected):
             return failure.error() or failure.as_error()
-        if failure is not None:
-            self._traceback = self._traceback or failure.__traceback__
-            failure = failure.with_traceback(self._traceback)
-        return failure
+        if isinstance(failure, (SlowConsumerError, UsageError)):
+            return type(failure)(*failure.args)
+        return None if failure is None else failure.with_traceback(self._traceback)
 
     def end_after_fork(self) -> None:
         """Be closed in the child; nothing is sent, and what the parent has goes on (F16). Not started, be as before."""
@@ -237,8 +236,9 @@ class Worker:
             self.supervisor.start(self.scope)
             self._loop(wakeup)
         except BaseException as error:  # noqa: BLE001 - the thread must not end unseen (F11)
-            LOGGER.error("the client ended by an error on its own thread", exc_info=error)
+            self._traceback = error.__traceback__
             self.supervisor.abort(error)
+            LOGGER.error("the client ended by an error on its own thread", exc_info=error)
         finally:
             wakeup.close()
             self.queue.end()
@@ -251,14 +251,17 @@ class Worker:
                 return
             due = supervisor.next_timeout()
             connections = supervisor.connections()
-            for connection, ready in watch.wait(connections, None if due is None else due - time.monotonic()):
+            ready_ones = watch.wait(connections, None if due is None else due - time.monotonic())
+            woken_at = time.monotonic()
+            for connection, ready in ready_ones:
                 if connection in supervisor.connections():
                     supervisor.handle(
                         connection,
                         readable=bool(ready & selectors.EVENT_READ),
                         writable=bool(ready & selectors.EVENT_WRITE),
                     )
-            supervisor.handle_timeout()
+            if not supervisor.has_ended:
+                supervisor.handle_timeout(woken_at)
 
     def _take_requests(self) -> None:
         if self._failure is not None:
@@ -295,7 +298,8 @@ class Worker:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        self._failure = self._failure or error
+        if self._failure is None:
+            self._failure, self._traceback = error, error.__traceback__
         self.queue.discard()
 
     def _poke(self) -> None:

@@ -115,5 +115,8 @@ class Backoff:
         # Step by step: a power would overflow by the thousandth attempt.
         self._ceiling = min(ceiling * self._factor, self._maximum)
         self.attempts += 1
-        least = max(retry_after or 0.0, self._slow_minimum if code in SLOW_CODES else 0.0)
-        return least + random * ceiling
+        return self.least(retry_after=retry_after, code=code) + random * ceiling
+
+    def least(self, *, retry_after: float | None = None, code: int = 0) -> float:
+        """Return the seconds that the server asks to wait at least."""
+        return max(retry_after or 0.0, self._slow_minimum if code in SLOW_CODES else 0.0)

@@ -290,16 +290,24 @@ def test_after_the_end_of_the_first_repetitions_are_still_looked_for() -> None:
 
 def test_where_the_connections_meet_is_known() -> None:
     both = handover()
-    assert both.seam() == (None, None)
+    assert both.seam(is_whole=False) == both.seam(is_whole=True) == (None, None)
     both = handover(trade(3))
-    assert both.seam() == (ns(3), None)
+    assert both.seam(is_whole=False) == (ns(3), None)
     both.take_second([heartbeat()])
-    both.take_second([quote(7), trade(8)])
+    both.take_second([quote(7)])
+    # Where the first ended in order, a quote may have come since the connection was new; a trade tells.
+    assert both.seam(is_whole=True) == (ns(3), None)
+    both.take_second([trade(8)])
     both.take_second([trade(1)])
-    assert both.seam() == (ns(3), ns(7))
+    assert both.seam(is_whole=False) == (ns(3), ns(7))
+    assert both.seam(is_whole=True) == (ns(3), ns(8))
     both.take_first([quote(4), trade(5), heartbeat()])
     both.take_first([heartbeat()])
-    assert both.seam() == (ns(5), ns(7))
+    assert both.seam(is_whole=False) == (ns(5), ns(7))
+    both = handover(trade(3))
+    both.end_first()
+    both.take_second([quote(7), trade(8)])
+    assert both.seam(is_whole=False) == both.seam(is_whole=True) == (ns(3), None)
 
 
 def test_once_the_second_is_lost_nothing_is_told_of_what_it_held_back() -> None:
