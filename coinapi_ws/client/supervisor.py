@@ -212,7 +212,7 @@ class Supervisor:
             if _is_past(connection.next_timeout(), now):
                 self._take(connection, connection.handle_timeout())
         if _is_past(self._pause_ends(), now):
-            self.fail(SlowConsumerError(_TOO_SLOW.format(self._settings.slow_consumer_timeout)))
+            self.fail(SlowConsumerError(_TOO_SLOW.format(self._settings.slow_consumer_timeout or 0.0)))
         takeover_due, merging_due, quiet_due = self._standing_timeouts()
         if self._takeover is not None and _is_past(takeover_due, now):
             self._advance(self._takeover, now)
@@ -483,8 +483,6 @@ class Supervisor:
     def _drop_plan(self) -> None:
         if self._takeover is not None and self._takeover.second is None:
             self._takeover = None
-
-    # Small things
 
     def _pause_all(self) -> None:
         for connection in self.connections():

@@ -145,3 +145,27 @@ def test_nobody_who_takes_is_a_slow_consumer(
         if trades == everything:
             break
     assert client.state is ClientState.LIVE
+
+
+def test_waiting_for_one_item(make_client: MakeClient, simulator: Simulator, virtual: VirtualClock) -> None:
+    client = make_client(simulator.url, TRADES)
+    client.start()
+    assert isinstance(client.recv(timeout=PATIENCE_SECONDS), Connected)
+    with pytest.raises(TimeoutError, match=r"no message within 0\.01 s"):
+        client.recv(timeout=0.01)
+    with pytest.raises(TimeoutError):
+        client.recv(timeout=0)
+    virtual.advance(30)
+    items = [client.recv(timeout=PATIENCE_SECONDS) for _ in range(5)]
+    assert isinstance(items[0], Live)
+    assert client.close()
+    assert isinstance(list(client)[-1], Disconnected)
+    with pytest.raises(UsageError, match="closed"):
+        client.recv(timeout=PATIENCE_SECONDS)
+
+
+def test_no_item_for_who_has_callbacks(make_client: MakeClient, simulator: Simulator) -> None:
+    client = make_client(simulator.url, TRADES)
+    client.on(Trade, print)
+    with pytest.raises(UsageError, match="callbacks"):
+        client.recv(timeout=0)
