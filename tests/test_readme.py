@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 import coinapi_ws
-from coinapi_ws import HandshakeRejected, Options, Subscription, connect
+from coinapi_ws import Client, HandshakeRejected, Options, Subscription, connect
 from coinapi_ws.simulator import Faults, Simulator, VirtualClock
 
 README: Final = Path(__file__).resolve().parent.parent / "README.md"
@@ -55,6 +55,24 @@ def test_the_options_of_the_readme_are_those_of_connect() -> None:
     for name, default in re.findall(r"^\| `(\w+)=([^`…]+)`", table, re.MULTILINE):
         if name not in ("ssl", "server_hostname") and "://" not in default and (name, default) != ("proxy", "None"):
             assert parameters[name].default == ast.literal_eval(default), name
+
+
+def test_the_options_of_the_readme_are_those_of_the_client() -> None:
+    table = TEXT.partition("## The threaded client")[2].partition("\n## ")[0]
+    shown = dict(re.findall(r"`(\w+)=([^`]+)`(?:, | \|)", table.partition("| option |")[2]))
+    parameters = inspect.signature(Client).parameters
+    own = set(parameters) - {"api_key", "subscriptions", "options"} - set(inspect.signature(connect).parameters)
+    assert set(shown) == own
+    for name, default in shown.items():
+        if name != "backoff":
+            assert parameters[name].default == ast.literal_eval(default), name
+    methods = set(re.findall(r"`(\w+)[(`]", table.partition("| option |")[0])) - {
+        "Client",
+        "ClientState",
+        "ClientStats",
+    }
+    public = {name for name in vars(Client) if not name.startswith("_")}
+    assert public <= methods
 
 
 def test_the_scenario_of_the_readme_can_be_run(tmp_path: Path) -> None:
