@@ -331,8 +331,6 @@ class Supervisor:
     def _end_of(self, connection: SelectorConnection, ending: Disconnected) -> None:
         LOGGER.info("disconnected: %s", ending.summary())
         self.disconnected = ending
-        if self._notice is not None and self._notice[0] is connection:
-            self._notice = None
         takeover = self._takeover
         if takeover is not None and takeover.second is not None:
             self._takeover, self._merging = None, takeover

@@ -8,7 +8,7 @@ from client_harness import HEARTBEAT, Life, trade
 from peers import QUOTES, Listener, ServerSide, url_of
 from wsproto.events import Ping, Pong
 
-from coinapi_ws import Cause, ClientState, Disconnected, Scope, SlowConsumerError, Trade, Undecodable
+from coinapi_ws import Cause, ClientState, Disconnected, Quiet, Scope, SlowConsumerError, Trade, Undecodable
 
 LiveIt = Callable[..., Life]
 
@@ -119,6 +119,21 @@ def test_a_connection_still_comes_up_and_is_paused_then(live_it: LiveIt, listene
     life.supervisor.resume()
     life.until(Trade)
     assert life.state is ClientState.LIVE
+
+
+def test_a_pause_is_no_silence_of_the_market(live_it: LiveIt, listener: Listener) -> None:
+    life = live_it(url_of(listener), quiet_after=20.0, options={"silence_timeout": None}).start()
+    server = life.live(listener)
+    server.text(trade())
+    life.until(Trade)
+    life.advance(5)
+    life.supervisor.pause()
+    life.advance(25)
+    life.supervisor.resume()
+    life.advance(14.9)
+    assert life.of(Quiet) == []
+    life.advance(0.1)
+    assert len(life.of(Quiet)) == 1
 
 
 def test_a_change_of_the_scope_still_leaves(live_it: LiveIt, listener: Listener) -> None:

@@ -206,7 +206,9 @@ def test_a_book_that_never_caught_up_is_told_in_the_end(live_it: LiveIt, listene
     while life.turn(0):
         pass
     assert [told.time_coinapi_ns for told in life.of(Book)] == [at(9)]
-    life.advance(30)
+    life.advance(29.9)
+    assert len(life.of(Book)) == 1
+    life.advance(0.1)
     last = life.of(Book)[-1]
     assert (last.time_coinapi_ns, last.is_snapshot, len(last.asks)) == (at(6), True, 2)
     second.text(book(7, 3, 102))
@@ -285,3 +287,6 @@ def test_a_planned_handover_does_not_keep_from_parking(live_it: LiveIt, listener
     assert len(life.made) == 2
     life.answer_close(second)
     assert life.state is ClientState.PARKED
+    life.advance(100)
+    assert life.state is ClientState.PARKED
+    assert len(life.made) == 2

@@ -17,6 +17,7 @@ from coinapi_ws import (
     Disconnected,
     HandedOver,
     Heartbeat,
+    Quote,
     Reconnecting,
     ReconnectNotice,
     Scope,
@@ -93,6 +94,7 @@ def test_a_pause_is_no_time_in_which_a_repetition_could_have_come(live_it: LiveI
     second.text(trade(1, uuid="1"))
     life.advance(50)
     life.supervisor.resume()
+    life.supervisor.handle_timeout()
     second.text(trade(2, uuid="2"))
     life.until(lambda: "2" in uuids(life))
     assert uuids(life) == ["1", "2"]
@@ -107,6 +109,46 @@ def test_a_first_that_was_behind_when_it_closed_leaves_a_gap(live_it: LiveIt, li
     life.hang_up(first, 1001)
     assert gaps(life) == [(at(1), at(4))]
     assert [type(item) for item in life.items[-3:]] == [Disconnected, ConnectionGap, HandedOver]
+
+
+QUOTE: Final = trade(4).replace('"trade"', '"quote"')
+
+
+def test_a_quote_of_the_second_shows_nothing_of_a_first_that_closed_in_order(
+    live_it: LiveIt, listener: Listener
+) -> None:
+    """It may have been sent because the connection was new, in a market where nothing happens."""
+    life, first, second = both_up(live_it, listener)
+    first.text(trade(1, uuid="1"))
+    life.until(Trade)
+    second.text(QUOTE)
+    life.until(Quote)
+    life.hang_up(first, 1001)
+    assert gaps(life) == []
+    assert len(life.of(HandedOver)) == 1
+
+
+def test_a_first_that_broke_leaves_a_gap_up_to_whatever_the_second_brought(live_it: LiveIt, listener: Listener) -> None:
+    life, first, second = both_up(live_it, listener)
+    first.text(trade(1, uuid="1"))
+    life.until(Trade)
+    second.text(QUOTE)
+    life.until(Quote)
+    life.cut(first)
+    assert gaps(life) == [(at(1), at(4))]
+
+
+def test_a_first_that_broke_before_the_second_brought_anything_leaves_a_gap_up_to_what_comes(
+    live_it: LiveIt, listener: Listener
+) -> None:
+    life, first, second = both_up(live_it, listener)
+    first.text(trade(1, uuid="1"))
+    life.until(Trade)
+    life.cut(first)
+    assert gaps(life) == []
+    second.text(QUOTE)
+    life.until(Quote)
+    assert gaps(life) == [(at(1), at(4))]
 
 
 def test_a_second_that_was_live_and_ends_too_is_no_connection_to_wait_for(live_it: LiveIt, listener: Listener) -> None:
