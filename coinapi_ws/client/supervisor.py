@@ -7,7 +7,7 @@ decision, made at one place; the next attempt is begun by a timer and never from
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, Protocol, cast
 
@@ -152,6 +152,18 @@ class Supervisor:
             self._take(connection, connection.set_scope(scope) if scope else connection.close())
         if not self.connections():
             self._rest()
+
+    def resubscribe(self, symbol_ids: Iterable[str]) -> None:
+        """Have the connections that are live begin anew with these symbols."""
+        for connection in self.connections():
+            if connection.state is SessionState.LIVE:
+                self._take(connection, connection.resubscribe(symbol_ids))
+
+    def reconnect(self) -> None:
+        """Begin anew with everything: close what is live, and connect as after any other end."""
+        for connection in self.connections():
+            if connection.state is SessionState.LIVE:
+                self._take(connection, connection.close())
 
     def close(self) -> None:
         """Close what is open, and end. Idempotent."""

@@ -54,9 +54,9 @@ class SharedPacer(Pacer):
         """Forget, in a forked child, whoever held the lock."""
         self._lock = threading.RLock()
 
-    def next_allowed(self, host: str, kind: str, now: float, *, is_vendor: bool) -> float:
+    def next_allowed(self, host: str, kind: str, now: float, *, is_vendor: bool, count: int = 1) -> float:
         with self._lock:
-            return super().next_allowed(host, kind, now, is_vendor=is_vendor)
+            return super().next_allowed(host, kind, now, is_vendor=is_vendor, count=count)
 
     def record(self, host: str, kind: str, now: float, *, is_vendor: bool) -> None:
         with self._lock:
@@ -284,6 +284,13 @@ class SelectorConnection:
         self._check_thread()
         now = self._clock()
         self._session.set_scope(scope, now)
+        return self._turn(now) if self._phase is _Phase.UP else []
+
+    def resubscribe(self, symbol_ids: Iterable[str]) -> list[Item]:
+        """Have the server begin anew with these symbols; see :meth:`Session.resubscribe`."""
+        self._check_thread()
+        now = self._clock()
+        self._session.resubscribe(symbol_ids, now)
         return self._turn(now) if self._phase is _Phase.UP else []
 
     def decode(self, items: Sequence[Item | Frame]) -> list[Item]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeAlias
 
@@ -92,6 +92,7 @@ class Session:
         self._jwt: Secret | None = None
         self._scope = scope
         self._unsent: deque[ScopeFrame] = deque(frames_between(Scope(), scope, wire=options.wire))
+        self._to_renew: set[str] = set()  # symbols that are to begin anew
         self._state = SessionState.CONNECTING
         self._stage = "connect"
         self._websocket = WebSocket(
@@ -228,11 +229,21 @@ class Session:
         self._unsent.extend(frames)
         self._scope = scope
         # A hello that begins anew, or an unsubscribe, ends what a subscribe then brings back.
-        subscribed = {frame.subscription for frame in frames if frame.type == "subscribe"}
-        self._sequences.scope_changed(Scope(*(member for member in scope if member not in subscribed)))
+        self._sequences.scope_changed(_kept(scope, frames))
         if self._surplus is not None:
             self._surplus.scope_changed(scope)
         self._send_scope_frames(now)
+
+    def resubscribe(self, symbol_ids: Iterable[str], now: float) -> None:
+        """Have the server begin anew with these symbols: snapshots, and sequences from 1.
+
+        They are taken out of the scope and put back, by frames that leave together, once the hello budget allows all
+        of them; what is asked for until then goes with them. Nothing where the scope does not let them be taken out
+        (:meth:`Scope.without_symbols`), nor before the hello, which begins anew itself, nor after the end.
+        """
+        if self._hello_sent and self._state not in (SessionState.CLOSING, SessionState.CLOSED):
+            self._to_renew.update(symbol_ids)
+            self._send_scope_frames(now)
 
     def close(self, now: float, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
         """Begin to close; data goes on to arrive until the server's Close frame. Idempotent."""
@@ -397,6 +408,26 @@ class Session:
                 if self._options.request_heartbeats:
                     self._set_deadline("live", now, self._options.live_timeout)
         self._deadlines.drop("scope")
+        if self._to_renew and not self._unsent:
+            self._renew(now)
+
+    def _renew(self, now: float) -> None:
+        wire = self._options.wire
+        without = self._scope.without_symbols(self._to_renew, wire=wire)
+        if without is None:
+            self._to_renew.clear()
+            return
+        put_back = frames_between(without, self._scope, wire=wire)
+        frames = (*frames_between(self._scope, without, wire=wire), *put_back)
+        is_vendor = self._options.endpoint.is_vendor
+        allowed = self._pacer.next_allowed(self._host, HELLO, now, is_vendor=is_vendor, count=len(frames))
+        if allowed > now:
+            self._deadlines.set("scope", allowed)  # nothing is out of the scope while the budget is waited for
+            return
+        self._to_renew.clear()
+        self._unsent.extend(frames)
+        self._sequences.scope_changed(_kept(without, put_back))
+        self._send_scope_frames(now)
 
     def _wait_for_budget(self, now: float, allowed: float) -> None:
         """Wait with what is to be sent, but with the first hello no longer than the opening may take."""
@@ -480,6 +511,12 @@ class Session:
             for name, value in headers
             if name.startswith(LIMIT_HEADER_PREFIXES) and value.isprintable()
         )
+
+
+def _kept(scope: Scope, frames: Iterable[ScopeFrame]) -> Scope:
+    """Return what of a scope the frames to it do not bring back anew."""
+    subscribed = {frame.subscription for frame in frames if frame.type == "subscribe"}
+    return Scope(*(member for member in scope if member not in subscribed))
 
 
 def _type_at_end(payload: str) -> str | None:
