@@ -221,24 +221,26 @@ class Scope:
     def without_symbols(self, symbol_ids: Iterable[str], *, wire: str = WIRE_HELLO) -> Scope | None:
         """Return a scope that asks for all but these symbols; None where there is none to be asked for.
 
-        A symbol can be left out where ``ID$`` names it, and no prefix or other filter asks for it too, nor the cross
-        product of one hello; and where anything else is left.
+        A symbol can be left out where ``ID$`` names it and no other filter asks for the same of it, a prefix or the
+        cross product of one hello; and where anything else is left.
         """
         left_out = {f"{symbol_id}$" for symbol_id in symbol_ids}
         members: list[Subscription] = []
+        names: set[str] = set()
         for member in self._members:
             left = [symbol_id for symbol_id in member.symbol_ids if symbol_id not in left_out]
             if len(left) == len(member.symbol_ids):
                 members.append(member)
-            elif left:
+                continue
+            names |= _types_sent(member)
+            if left:
                 members.append(_with_symbols(member, left))
             elif member.filters != {"symbol_ids"}:
                 return None
-        if not members:
+        if not members or not names:
             return None
         scope = Scope(*members)
-        asked = Scope(scope.merged()) if wire == WIRE_HELLO else scope
-        names = {name for member in asked for name in _types_sent(member)}
+        asked = scope.merged() if wire == WIRE_HELLO else scope
         probes = (Book(type=name, symbol_id=symbol_id[:-1]) for symbol_id in left_out for name in names)
         return None if any(map(asked.may_match, probes)) else scope
 
