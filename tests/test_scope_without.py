@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinapi_ws.messages import Book
-from coinapi_ws.subscription import Scope, Subscription, frames_between
+from coinapi_ws.subscription import Scope, Subscription, SubscriptionWarning, frames_between
 
 A, B, C = "X_SPOT_A_USD", "X_SPOT_B_USD", "X_SPOT_C_USD"
 
@@ -33,7 +33,7 @@ def test_a_member_keeps_all_but_its_symbols() -> None:
 
 
 def test_no_warning_is_given_again() -> None:
-    with pytest.warns(UserWarning):
+    with pytest.warns(SubscriptionWarning):
         scope = Scope(sub(f"{A}$", "KRAKEN"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -145,18 +145,14 @@ class BookKeeper:
         self._next_reconnect = 0.0
         self._resubscribed = self._reconnected = 0
         self._is_watching = False
-        self._registered: list[tuple[type[Message] | type[Event], Callable[[Any], object]]] = [
-            (Book, self._take_book),
-            (BookL3, self._take_book),
-            (SequenceGap, self._take_gap),
-            (Dropped, self._take_dropped),
-            (Connected, self._take_connected),
-            (Disconnected, self._take_disconnected),
-            (Reconnecting, self._take_reconnecting),
-            (Heartbeat, self._take_any),
-        ]
-        for kind, callback in self._registered:
-            client.on(kind, callback)
+        client.on(Book, self._take_book)
+        client.on(BookL3, self._take_book)
+        client.on(SequenceGap, self._take_gap)
+        client.on(Dropped, self._take_dropped)
+        client.on(Connected, self._take_connected)
+        client.on(Disconnected, self._take_disconnected)
+        client.on(Reconnecting, self._take_reconnecting)
+        client.on(Heartbeat, self._take_any)
 
     def __repr__(self) -> str:
         stats = self.stats()
