@@ -128,7 +128,7 @@ def reconnects(it: Desk) -> None:
 
 
 def test_by_reconnecting_where_that_was_chosen_and_not_soon_again(desk: OpenDesk) -> None:
-    it = desk(keep={"resync": "reconnect"}, **SOON)
+    it = desk(keep={"resync": "reconnect", "resync_interval": 0.1}, **SOON)
     lose(it, ONE)
     reconnects(it)
     it.say(frame(3))
