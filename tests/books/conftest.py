@@ -47,12 +47,13 @@ class Desk:
         self._listener = listener
         self.server: ServerSide
 
-    def connect(self) -> ServerSide:
-        """Meet the client's next connection, up to its first heartbeat."""
+    def connect(self, *, beat: bool = True) -> ServerSide:
+        """Meet the client's next connection, up to the hello or its first heartbeat."""
         self.server = ServerSide(accept(self._listener))
         self.server.upgrade()
         self.hello()
-        self.server.text(HEARTBEAT)
+        if beat:
+            self.server.text(HEARTBEAT)
         return self.server
 
     def hello(self) -> dict[str, Any]:

@@ -113,6 +113,7 @@ def test_what_the_queue_dropped_makes_its_book_stale(desk: OpenDesk) -> None:
         it.server.text(frame(sequence, TWO))
     eventually(lambda: it.client.stats().dropped == 3)
     gate.set()
+    eventually(lambda: it.client.stats().queued == 0)
     it.settle()
     assert it.keeper.states() == {("book", ONE): STALE, ("book", TWO): LIVE}
     assert it.told.of(BookStale)[0].reason == "3 messages were not delivered"
@@ -131,6 +132,14 @@ def test_what_is_not_subscribed_to_any_more_is_not_kept(desk: OpenDesk) -> None:
     it.say('{"type":"hearbeat"}')
     assert it.keeper.states() == {}
     assert it.told.of(BookStale)[-1] == BookStale(type="book", symbol_id=TWO, reason="it is not subscribed to any more")
+
+
+def test_late_messages_of_what_left_the_scope_are_not_kept(desk: OpenDesk) -> None:
+    it = desk(keep={"resync": "none"}, deliver_surplus=True)
+    it.client.replace(Subscription(["book"], symbol_ids=[f"{TWO}$"]))
+    it.hello()
+    it.say(frame(1, snapshot=True), frame(1, TWO, snapshot=True))
+    assert it.keeper.states() == {("book", TWO): LIVE}
 
 
 def test_callbacks_find_the_books_up_to_date(desk: OpenDesk) -> None:

@@ -10,9 +10,10 @@ import pytest
 from client_harness import Heard, eventually
 from peers import PATIENCE_SECONDS
 
-from coinapi_ws import Backoff, Disconnected, HandedOver, Message, Reconnecting, Subscription
+from coinapi_ws import Backoff, Connected, Disconnected, HandedOver, Reconnecting, Subscription
 from coinapi_ws.books import BookKeeper, BookLive, BookStale, BookState
 from coinapi_ws.books import keeper as keeper_module
+from coinapi_ws.books import resync as resync_module
 
 from .conftest import ONE, TWO, Desk, frame
 
@@ -72,7 +73,8 @@ def test_books_that_are_stale_together_are_asked_for_together(desk: OpenDesk) ->
     assert symbols(it.hello()) == sorted([ONE, TWO, THREE])
 
 
-def test_where_all_are_stale_one_waits_for_the_others(desk: OpenDesk) -> None:
+def test_where_all_are_stale_one_waits_for_the_others(desk: OpenDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resync_module, "FIRST_RETRY_SECONDS", 1000.0)  # only the first asking counts
     it = desk(keep={"resync_interval": 0.2})
     lose(it, ONE, TWO)
     assert next_hello(it) == [TWO]
@@ -197,6 +199,22 @@ def test_a_handover_leaves_them_be(desk: OpenDesk) -> None:
     assert it.keeper.state(ONE) is EMPTY
 
 
+def test_a_handover_that_came_too_late_empties_them(desk: OpenDesk) -> None:
+    it = desk(on_reconnect_notice="handover")
+    it.say(frame(1, snapshot=True))
+    first = it.server
+    connected, again = it.client.on(Connected, Heard()), it.client.on(Reconnecting, Heard())
+    first.text('{"type":"reconnect","within_seconds":10}')
+    it.connect(beat=False)
+    connected.wait(Connected)
+    first.socket.close()
+    again.wait(Reconnecting)
+    it.settle()
+    assert it.keeper.state(ONE) is EMPTY
+    it.say(frame(1, snapshot=True))
+    assert it.keeper.state(ONE) is LIVE
+
+
 def test_after_the_end_no_book_is_live(desk: OpenDesk) -> None:
     it = desk()
     it.say(frame(1, snapshot=True))
@@ -205,17 +223,17 @@ def test_after_the_end_no_book_is_live(desk: OpenDesk) -> None:
     assert it.keeper.state(ONE) is EMPTY
 
 
-def test_a_client_that_was_closed_is_asked_for_nothing(desk: OpenDesk) -> None:
+def test_a_client_that_was_closed_is_asked_for_nothing(desk: OpenDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper_module, "_COLLECTING_SECONDS", 0.0)
     it = desk()
-    lose(it, ONE)
-    failed = it.client.on(Message, lambda _: it.client._worker.ask_to_close())
-    it.server.text('{"type":"hearbeat"}')
-    it.server.text('{"type":"hearbeat"}')
-    assert failed
+    it.say(frame(1, snapshot=True))
+    it.keeper.on(BookStale, lambda _: it.client._worker.ask_to_close())
+    it.server.text(frame(3))
     it.server.send(it.server.until_closed().response())
     it.server.socket.close()
     assert it.client.join(PATIENCE_SECONDS)
     assert it.client.stats().callback_failures == 0
+    assert it.keeper.stats().resubscribed == 0
 
 
 def test_a_keeper_that_came_late_gets_its_books_too(desk: OpenDesk, monkeypatch: pytest.MonkeyPatch) -> None:
