@@ -16,10 +16,10 @@ of a :class:`~coinapi_ws.Client` on that one's threads, and any thread reads the
 
 from __future__ import annotations
 
+from ..sides import L2Side, L3Side, QueuePosition, Side
 from .books import BookSnapshot, BookState, L2Book, L3Book, L3Snapshot
 from .candles import CandleClosed, CandleCorrected, CandleResult, CandleRunning, Candles
 from .keeper import BookEvent, BookKeeper, BookLive, BookStale, BookUpdated, KeeperStats
-from .sides import L2Side, L3Side, QueuePosition, Side
 from .trades import CheckedTrade, Trades
 
 __all__ = [
