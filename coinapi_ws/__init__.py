@@ -66,9 +66,10 @@ from .messages import (
     UnknownMessage,
 )
 from .options import Options
+from .protocol.frames import Frame
 from .protocol.pacing import Pacer
 from .protocol.reconnect import Backoff
-from .protocol.session import Frame, Session, SessionStats
+from .protocol.session import Session, SessionStats
 from .protocol.states import SessionState
 from .protocol.websocket import WebSocket
 from .proxies import Proxy, proxy_from

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from .endpoints import Endpoint
 from .exceptions import ConfigurationError, UsageError
-from .messages import Message
+from .messages import Book, Message
 
 #: What the server named as allowed when it refused another type; the list may grow.
 KNOWN_DATA_TYPES: Final = (
@@ -218,6 +218,32 @@ class Scope:
         _fill(merged, fields)  # without warnings: each member has given its own
         return merged
 
+    def without_symbols(self, symbol_ids: Iterable[str], *, wire: str = WIRE_HELLO) -> Scope | None:
+        """Return a scope that asks for all but these symbols; None where there is none to be asked for.
+
+        A symbol can be left out where ``ID$`` names it and no other filter asks for the same of it, a prefix or the
+        cross product of one hello; and where anything else is left.
+        """
+        left_out = {f"{symbol_id}$" for symbol_id in symbol_ids}
+        members: list[Subscription] = []
+        names: set[str] = set()
+        for member in self._members:
+            left = [symbol_id for symbol_id in member.symbol_ids if symbol_id not in left_out]
+            if len(left) == len(member.symbol_ids):
+                members.append(member)
+                continue
+            names |= _types_sent(member)
+            if left:
+                members.append(_with_symbols(member, left))
+            elif member.filters != {"symbol_ids"}:
+                return None
+        if not members or not names:
+            return None
+        scope = Scope(*members)
+        asked = scope.merged() if wire == WIRE_HELLO else scope
+        probes = (Book(type=name, symbol_id=symbol_id[:-1]) for symbol_id in left_out for name in names)
+        return None if any(map(asked.may_match, probes)) else scope
+
     def check_endpoint(self, endpoint: Endpoint) -> None:
         """Raise ``ConfigurationError`` where the product behind an endpoint cannot serve a member."""
         for member in self._members:
@@ -314,11 +340,24 @@ def frames_between(sent: Scope, wanted: Scope, *, wire: str = WIRE_HELLO) -> tup
     return (*first, *(ScopeFrame("subscribe", member) for member in subscribed))
 
 
+def kept_by(frames: Iterable[ScopeFrame], scope: Scope) -> Scope:
+    """Return what of a scope the frames to it do not bring back anew."""
+    subscribed = {frame.subscription for frame in frames if frame.type == "subscribe"}
+    return Scope(*(member for member in scope if member not in subscribed))
+
+
 def _fill(subscription: Subscription, fields: dict[str, Any]) -> None:
     for name, value in fields.items():
         is_list = name == "data_types" or name.endswith("_ids")
         object.__setattr__(subscription, name, _texts(name, value) if is_list else value)
     _check(subscription)
+
+
+def _with_symbols(subscription: Subscription, symbol_ids: list[str]) -> Subscription:
+    fields: dict[str, Any] = {name: getattr(subscription, name) for name in Subscription.__slots__}
+    copied: Subscription = object.__new__(Subscription)
+    _fill(copied, fields | {"symbol_ids": symbol_ids})  # without warnings, as of a merged one
+    return copied
 
 
 def _texts(name: str, values: Iterable[str]) -> tuple[str, ...]:

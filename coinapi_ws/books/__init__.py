@@ -9,15 +9,17 @@
             if book.state is BookState.LIVE:
                 print(book.best_bid, book.best_ask, book.asks.depth(10))
 
-Everything here is pure: messages, and where it matters the time, go in, results come out. Nothing here has a thread or
-blocks; each object belongs to one thread, and what it returns may go to any other.
+All but one are pure: messages, and where it matters the time, go in, results come out. They have no thread and do not
+block; each object belongs to one thread, and what it returns may go to any other. :class:`BookKeeper` keeps the books
+of a :class:`~coinapi_ws.Client` on that one's threads, and any thread reads them.
 """
 
 from __future__ import annotations
 
+from ..sides import L2Side, L3Side, QueuePosition, Side
 from .books import BookSnapshot, BookState, L2Book, L3Book, L3Snapshot
 from .candles import CandleClosed, CandleCorrected, CandleResult, CandleRunning, Candles
-from .sides import L2Side, L3Side, QueuePosition, Side
+from .keeper import BookEvent, BookKeeper, BookLive, BookStale, BookUpdated, KeeperStats
 from .trades import CheckedTrade, Trades
 
 __all__ = [
@@ -30,6 +32,12 @@ __all__ = [
     "L2Side",
     "L3Side",
     "QueuePosition",
+    "BookKeeper",
+    "BookEvent",
+    "BookUpdated",
+    "BookLive",
+    "BookStale",
+    "KeeperStats",
     "Candles",
     "CandleResult",
     "CandleRunning",

@@ -10,7 +10,7 @@ from ..client.keys import time_ns_of
 from ..events import SequenceGap
 from ..exceptions import ConfigurationError, UsageError
 from ..messages import Book, BookL3, Level, LevelL3
-from .sides import L2Side, L3Side, QueuePosition, Side
+from ..sides import L2Side, L3Side, QueuePosition, Side
 
 L2_TYPES: Final = ("book", "book5", "book20", "book50")
 LEVEL_DELETES: Final = ("remove", "subtract")

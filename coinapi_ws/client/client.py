@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl as ssl_module
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar, cast, overload
@@ -14,12 +14,12 @@ from ..auth import Secret
 from ..drivers.opening import Opening, Resolve
 from ..drivers.selector import PROCESS_PACER, SelectorConnection
 from ..endpoints import Endpoint
-from ..events import Disconnected
+from ..events import Disconnected, Event
 from ..exceptions import ConfigurationError, UsageError
 from ..options import ConnectionOptions, Options, read_options
+from ..protocol.frames import Item
 from ..protocol.pacing import Pacer
 from ..protocol.reconnect import Backoff
-from ..protocol.session import Item
 from ..proxies import FROM_ENVIRONMENT, Proxy
 from ..subscription import Scope, Subscription, frames_between, read_scope
 from ..timestamps import NANOSECONDS_PER_SECOND
@@ -191,6 +191,30 @@ class Client:
         """Want these alone from now on. Raises as :meth:`subscribe` does."""
         self._worker.want(lambda scope: self._checked(scope.replace(*subscriptions)))
 
+    def resubscribe(self, symbol_ids: Iterable[str]) -> bool:
+        """Have the server begin anew with these symbols, given as whole ids; return whether that can be asked for.
+
+        They leave the scope on the wire and come back at once, by two hellos that leave together once the budget allows
+        both, so books come back with snapshots, and sequences begin at 1; :attr:`scope` stays. What the server would
+        have sent of them in between, trades included, it does not send. Calls that come while the budget is waited for
+        go together. Nothing happens without a live connection, since the next one begins anew.
+
+        False: the scope does not name each of them as ``ID$`` and no other way, or names nothing else; then
+        :meth:`reconnect` is what is left. Raises ``UsageError`` once the client is closed.
+        """
+        symbol_ids = frozenset(symbol_ids)
+        if self.scope.without_symbols(symbol_ids, wire=self._options.wire) is None:
+            return False
+        self._worker.renew(symbol_ids)
+        return True
+
+    def reconnect(self) -> None:
+        """Close the live connection and make another, after the back-off and with a ``ConnectionGap`` as for any cut.
+
+        Nothing happens without a live connection. Raises ``UsageError`` once the client is closed.
+        """
+        self._worker.renew(None)
+
     # Life
 
     def start(self) -> None:
@@ -332,7 +356,7 @@ class Client:
         worker, now_ns = self._worker, time.time_ns()
         counted, queue, dispatcher = worker.statistics, worker.queue, worker.dispatcher
         last_ns = counted.last_received_ns
-        surplus, jumps = worker.supervisor.session_counts()
+        surplus, jumps = counted.with_sessions(connection.stats() for connection in worker.supervisor.connections())
         return ClientStats(
             messages=dict(counted.messages),
             bytes=dict(counted.bytes),
@@ -360,6 +384,10 @@ class Client:
     def disconnected(self) -> Disconnected | None:
         """How the last connection ended; None where none has."""
         return self._worker.supervisor.disconnected
+
+    def _call(self, callback: Callable[..., object], event: Event) -> None:
+        """Call a callback of what is built on this client as one of the client's own, within another one."""
+        self._worker.dispatcher.call(callback, event)
 
     def _checked(self, scope: Scope) -> Scope:
         """Return the scope, once it is sure that it can be asked for."""

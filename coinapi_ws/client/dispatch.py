@@ -8,7 +8,7 @@ from typing import Final
 
 from ..events import CallbackFailed
 from ..messages import Message
-from ..protocol.session import Item
+from ..protocol.frames import Item
 from .queueing import DeliveryQueue
 from .registry import Callback, Registry
 
@@ -48,18 +48,19 @@ class Dispatcher:
                 else:
                     self.unhandled += 1
             for callback in callbacks:
-                self._call(callback, item)
+                self.call(callback, item)
 
-    def _call(self, callback: Callback, item: Item) -> None:
+    def call(self, callback: Callback, item: Item) -> None:
+        """Call one of them, also within another one; what it raises is told to whoever listens to that."""
         if self._queue.is_discarding:
             return  # closed by the one before
-        self.running = callback
+        caller, self.running = self.running, callback
         try:
             callback(item)
         except BaseException as error:  # noqa: BLE001 - even SystemExit must not end the thread unseen (F10, F11)
             self._fail(callback, item, error)
         finally:
-            self.running = None
+            self.running = caller
 
     def _fail(self, callback: Callback, item: Item, error: BaseException) -> None:
         self.failures += 1

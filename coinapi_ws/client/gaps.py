@@ -6,7 +6,7 @@ from typing import Final
 
 from ..events import Cause, ConnectionGap, Disconnected
 from ..messages import Message
-from ..protocol.session import Item
+from ..protocol.frames import Item
 from ..subscription import Scope
 from .keys import is_market_data, time_ns_of, time_text_of
 

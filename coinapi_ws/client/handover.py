@@ -11,7 +11,7 @@ from typing import Final
 
 from ..events import SequenceGap
 from ..messages import Book, BookL3, Heartbeat, Message, Trade
-from ..protocol.session import Item
+from ..protocol.frames import Item
 from ..timestamps import parse_ns
 from .held_book import HeldBook
 from .keys import Key, is_market_data, key_of, time_ns_of, time_text_of
@@ -181,19 +181,21 @@ class Handover:
         key = key_of(message)
         if key in self._switched:
             return [message] if self._passes(message, from_second=True) else []
-        held = self._held.get(key)
+        held = self._held.pop(key, None)
         if held is not None:
             held.change(message)
         elif message.is_snapshot:
-            held = self._held[key] = HeldBook(message)
-            self._lost.pop(key, None)
-        else:
+            held = HeldBook(message)
+        if held is None or not held.is_whole:
             self._note_lost(key, message)
-        if held is None or not self._delivered.is_later(held.latest, or_equal=True):
+            self.duplicates += 1
+            return []
+        self._lost.pop(key, None)
+        if not self._delivered.is_later(held.latest, or_equal=True):
+            self._held[key] = held
             self.duplicates += 1
             return []
         self._switched.add(key)
-        del self._held[key]
         snapshot = held.as_snapshot()
         self._delivered.note(snapshot)
         return [snapshot]

@@ -9,7 +9,7 @@ from typing import Final
 
 from ..events import Dropped, SequenceGap, Undecodable
 from ..messages import Message
-from ..protocol.session import Item
+from ..protocol.frames import Item
 from .keys import STATE_TYPES, Key, key_of, time_ns_of
 from .monitor import Monitor
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from ..events import Event
 from ..exceptions import ConfigurationError, UsageError
 from ..messages import MESSAGE_TYPES, Message
-from ..protocol.session import Item
+from ..protocol.frames import Item
 from ..subscription import KNOWN_DATA_TYPES, SubscriptionWarning
 
 Callback: TypeAlias = "Callable[[Any], object]"

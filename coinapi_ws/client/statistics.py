@@ -6,13 +6,14 @@ Written by the I/O thread, read by any; a reader sees each number whole.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ..events import Disconnected, Event, Gap, Undecodable
 from ..messages import Message
-from ..protocol.session import Frame, Item, SessionStats
+from ..protocol.frames import Frame, Item
+from ..protocol.session import SessionStats
 from ..subscription import KNOWN_DATA_TYPES
 from ..timestamps import NANOSECONDS_PER_SECOND
 from .keys import is_market_data, time_ns_of, time_text_of
@@ -137,6 +138,15 @@ class Statistics:
         self.surplus += stats.surplus
         for name, jumps in stats.jumps.items():
             self.jumps[name] = self.jumps.get(name, 0) + jumps
+
+    def with_sessions(self, sessions: Iterable[SessionStats]) -> tuple[int, dict[str, int]]:
+        """Return surplus and jumps of all sessions, these included, which are up."""
+        surplus, jumps = self.surplus, dict(self.jumps)
+        for stats in sessions:
+            surplus += stats.surplus
+            for name, count in stats.jumps.items():
+                jumps[name] = jumps.get(name, 0) + count
+        return surplus, jumps
 
     def rate(self, now: float) -> float:
         """Return messages a second, over the last full seconds."""

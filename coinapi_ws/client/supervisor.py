@@ -7,15 +7,15 @@ decision, made at one place; the next attempt is begun by a timer and never from
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol, cast
 
 from ..drivers.selector import SelectorConnection
 from ..events import Cause, Disconnected, Event, HandedOver, HandoverFailed, Live, Reconnecting
 from ..exceptions import AuthenticationError, HandshakeRejected, ServerRejected, SlowConsumerError
 from ..messages import ReconnectNotice
+from ..protocol.frames import Frame, Item
 from ..protocol.reconnect import FINAL_CAUSES, Backoff
-from ..protocol.session import Frame, Item
 from ..protocol.states import SessionState
 from ..subscription import Scope
 from .gaps import ConnectionGaps
@@ -102,16 +102,6 @@ class Supervisor:
         second = None if self._takeover is None else self._takeover.second
         return [connection for connection in (self._current, second) if connection is not None]
 
-    def session_counts(self) -> tuple[int, dict[str, int]]:
-        """Return surplus and jumps of all sessions, those that are up included. Any thread."""
-        surplus, jumps = self._statistics.surplus, dict(self._statistics.jumps)
-        for connection in self.connections():
-            stats = connection.stats()
-            surplus += stats.surplus
-            for name, count in stats.jumps.items():
-                jumps[name] = jumps.get(name, 0) + count
-        return surplus, jumps
-
     def start(self, scope: Scope) -> None:
         """Begin to connect, where anything is wanted."""
         self._started_at = self._retry_at = self._clock()
@@ -136,6 +126,18 @@ class Supervisor:
             self._take(connection, connection.set_scope(scope) if scope else connection.close())
         if not self.connections():
             self._rest()
+
+    def resubscribe(self, symbol_ids: Iterable[str]) -> None:
+        """Have the connections that are live begin anew with these symbols."""
+        for connection in self.connections():
+            if connection.state is SessionState.LIVE:
+                self._take(connection, connection.resubscribe(symbol_ids))
+
+    def reconnect(self) -> None:
+        """Begin anew with everything: close what is live, and connect as after any other end."""
+        for connection in self.connections():
+            if connection.state is SessionState.LIVE:
+                self._take(connection, connection.close())
 
     def close(self) -> None:
         """Close what is open, and end. Idempotent."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from ..drivers.selector import SelectorConnection
 from ..messages import ReconnectNotice
-from ..protocol.session import Item
+from ..protocol.frames import Item
 from .handover import Handover
 
 #: Where a notice does not say when the server will close.

@@ -8,7 +8,8 @@ import selectors
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from random import random
 from types import TracebackType
 from typing import Final
@@ -17,8 +18,8 @@ from ..drivers.selector import SelectorConnection
 from ..drivers.waiting import LONGEST_WAIT_SECONDS, Selector, wants_of
 from ..events import Disconnected
 from ..exceptions import SlowConsumerError, UsageError
+from ..protocol.frames import Item
 from ..protocol.reconnect import Backoff
-from ..protocol.session import Item
 from ..subscription import Scope
 from .dispatch import LOGGER, Dispatcher, name_of
 from .monitor import Monitor
@@ -74,6 +75,7 @@ class Worker:
         self._wakeup: Wakeup | None = None
         self._io_thread: _Thread | None = None
         self._dispatch_thread: _Thread | None = None
+        self._renewals: deque[frozenset[str] | None] = deque()
         self._is_asked_to_close = False
         self._is_forked = False
         self._failure: BaseException | None = None
@@ -157,6 +159,13 @@ class Worker:
         with self._monitor.lock:
             self._check_open()
             self.scope = change(self.scope)
+        self._poke()
+
+    def renew(self, symbol_ids: Iterable[str] | None) -> None:
+        """Have the server begin anew with these symbols, or with all of it by another connection."""
+        with self._monitor.lock:
+            self._check_open()
+            self._renewals.append(None if symbol_ids is None else frozenset(symbol_ids))
         self._poke()
 
     def ask_to_close(self) -> None:
@@ -269,6 +278,12 @@ class Worker:
         if self._is_asked_to_close:
             self.supervisor.close()
         self.supervisor.set_scope(self.scope)
+        while self._renewals:
+            symbol_ids = self._renewals.popleft()
+            if symbol_ids is None:
+                self.supervisor.reconnect()
+            else:
+                self.supervisor.resubscribe(symbol_ids)
         if not self.queue.is_full:
             self.supervisor.resume()
 

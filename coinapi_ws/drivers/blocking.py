@@ -17,8 +17,8 @@ from ..events import Connected, Disconnected, Gap, Undecodable
 from ..exceptions import UsageError
 from ..messages import Heartbeat, Message
 from ..options import ConnectionOptions, read_options
+from ..protocol.frames import Item
 from ..protocol.pacing import Pacer
-from ..protocol.session import Item
 from ..protocol.states import SessionState
 from ..proxies import FROM_ENVIRONMENT, Proxy
 from ..subscription import Scope, Subscription, read_scope

@@ -25,8 +25,9 @@ from ..exceptions import (
     UsageError,
 )
 from ..options import Options
+from ..protocol.frames import Frame, Item
 from ..protocol.pacing import UPGRADE, Pacer
-from ..protocol.session import Frame, Item, Session, SessionStats
+from ..protocol.session import Session, SessionStats
 from ..protocol.states import SessionState
 from ..protocol.websocket import ABNORMAL_CLOSURE, NORMAL_CLOSURE
 from ..subscription import Scope
@@ -54,9 +55,9 @@ class SharedPacer(Pacer):
         """Forget, in a forked child, whoever held the lock."""
         self._lock = threading.RLock()
 
-    def next_allowed(self, host: str, kind: str, now: float, *, is_vendor: bool) -> float:
+    def next_allowed(self, host: str, kind: str, now: float, *, is_vendor: bool, count: int = 1) -> float:
         with self._lock:
-            return super().next_allowed(host, kind, now, is_vendor=is_vendor)
+            return super().next_allowed(host, kind, now, is_vendor=is_vendor, count=count)
 
     def record(self, host: str, kind: str, now: float, *, is_vendor: bool) -> None:
         with self._lock:
@@ -284,6 +285,13 @@ class SelectorConnection:
         self._check_thread()
         now = self._clock()
         self._session.set_scope(scope, now)
+        return self._turn(now) if self._phase is _Phase.UP else []
+
+    def resubscribe(self, symbol_ids: Iterable[str]) -> list[Item]:
+        """Have the server begin anew with these symbols; see :meth:`Session.resubscribe`."""
+        self._check_thread()
+        now = self._clock()
+        self._session.resubscribe(symbol_ids, now)
         return self._turn(now) if self._phase is _Phase.UP else []
 
     def decode(self, items: Sequence[Item | Frame]) -> list[Item]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .frames import Frame
 from .pacing import Pacer
 from .reconnect import Backoff
-from .session import Frame, Session
+from .session import Session
 from .states import SessionState
 from .websocket import WebSocket
 

@@ -45,13 +45,18 @@ class Pacer:
     def __init__(self) -> None:
         self._budgets: dict[tuple[str, str], _Budget] = {}
 
-    def next_allowed(self, host: str, kind: str, now: float, *, is_vendor: bool) -> float:
-        """Return the earliest time for the next one, ``now`` where it may go at once. ``kind`` is UPGRADE or HELLO."""
+    def next_allowed(self, host: str, kind: str, now: float, *, is_vendor: bool, count: int = 1) -> float:
+        """Return the earliest time for the next one, ``now`` where it may go at once. ``kind`` is UPGRADE or HELLO.
+
+        ``count`` is how many are to go together, as far as the limit lets them.
+        """
         budget = self._budget(host, kind, is_vendor)
         self._forget_old(budget, now)
         allowed = max(now, budget.blocked_until)
-        if budget.limit is not None and len(budget.taken) >= budget.limit:
-            allowed = max(allowed, budget.taken[-budget.limit] + budget.window)
+        if budget.limit is not None:
+            excess = len(budget.taken) + min(count, budget.limit) - budget.limit
+            if excess > 0:
+                allowed = max(allowed, budget.taken[excess - 1] + budget.window)
         return allowed
 
     def record(self, host: str, kind: str, now: float, *, is_vendor: bool) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final
 
 from ..auth import Secret, authorization_headers, authorized_target, redact_json
 from ..decoding import Decoder
@@ -24,9 +24,10 @@ from ..exceptions import (
 )
 from ..messages import ErrorMessage, Message, ReconnectNotice
 from ..options import Options
-from ..subscription import Scope, ScopeFrame, frames_between
+from ..subscription import Scope, ScopeFrame, frames_between, kept_by
 from . import endings
 from .deadlines import Deadlines
+from .frames import Frame, Item, type_at_end
 from .pacing import HELLO, LIMIT_HEADER_PREFIXES, UPGRADE, Pacer
 from .reconnect import Verdict, classify_error
 from .sequences import Sequences
@@ -50,22 +51,6 @@ from .websocket import (
 _SESSION_TYPES: Final = frozenset({"error", "reconnect", "hearbeat", "heartbeat"})
 _MAX_SERVER_TEXT: Final = 500
 _MAX_LIMIT_HEADER_LENGTH: Final = 64
-
-
-class Frame(NamedTuple):
-    """A text frame: ``type`` as its end shows it; ``decoded`` where the session had to read the whole of it.
-
-    That is so for ``error`` (whose ``payload`` has the key redacted), ``reconnect``, heartbeats, and frames that do not
-    end in their type.
-    """
-
-    payload: str
-    received_ns: int
-    type: str
-    decoded: Message | Undecodable | None = None
-
-
-Item: TypeAlias = "Message | Event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +77,7 @@ class Session:
         self._jwt: Secret | None = None
         self._scope = scope
         self._unsent: deque[ScopeFrame] = deque(frames_between(Scope(), scope, wire=options.wire))
+        self._to_renew: set[str] = set()  # symbols that are to begin anew
         self._state = SessionState.CONNECTING
         self._stage = "connect"
         self._websocket = WebSocket(
@@ -228,11 +214,21 @@ class Session:
         self._unsent.extend(frames)
         self._scope = scope
         # A hello that begins anew, or an unsubscribe, ends what a subscribe then brings back.
-        subscribed = {frame.subscription for frame in frames if frame.type == "subscribe"}
-        self._sequences.scope_changed(Scope(*(member for member in scope if member not in subscribed)))
+        self._sequences.scope_changed(kept_by(frames, scope))
         if self._surplus is not None:
             self._surplus.scope_changed(scope)
         self._send_scope_frames(now)
+
+    def resubscribe(self, symbol_ids: Iterable[str], now: float) -> None:
+        """Have the server begin anew with these symbols: snapshots, and sequences from 1.
+
+        They are taken out of the scope and put back, by frames that leave together, once the hello budget allows all
+        of them; what is asked for until then goes with them. Nothing where the scope does not let them be taken out
+        (:meth:`Scope.without_symbols`), nor before the hello, which begins anew itself, nor after the end.
+        """
+        if self._hello_sent and self._state not in (SessionState.CLOSING, SessionState.CLOSED):
+            self._to_renew.update(symbol_ids)
+            self._send_scope_frames(now)
 
     def close(self, now: float, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
         """Begin to close; data goes on to arrive until the server's Close frame. Idempotent."""
@@ -341,7 +337,7 @@ class Session:
 
     def _take_text(self, payload: str, now: float, received_ns: int) -> None:
         self._messages += 1
-        type_name = _type_at_end(payload)
+        type_name = type_at_end(payload)
         if type_name is not None and type_name not in _SESSION_TYPES:
             self._prove_live(now, received_ns)
             self._items.append(Frame(payload, received_ns, type_name))
@@ -397,6 +393,26 @@ class Session:
                 if self._options.request_heartbeats:
                     self._set_deadline("live", now, self._options.live_timeout)
         self._deadlines.drop("scope")
+        if self._to_renew and not self._unsent:
+            self._renew(now)
+
+    def _renew(self, now: float) -> None:
+        wire = self._options.wire
+        without = self._scope.without_symbols(self._to_renew, wire=wire)
+        if without is None:
+            self._to_renew.clear()
+            return
+        put_back = frames_between(without, self._scope, wire=wire)
+        frames = (*frames_between(self._scope, without, wire=wire), *put_back)
+        is_vendor = self._options.endpoint.is_vendor
+        allowed = self._pacer.next_allowed(self._host, HELLO, now, is_vendor=is_vendor, count=len(frames))
+        if allowed > now:
+            self._deadlines.set("scope", allowed)  # nothing is out of the scope while the budget is waited for
+            return
+        self._to_renew.clear()
+        self._unsent.extend(frames)
+        self._sequences.scope_changed(kept_by(put_back, without))
+        self._send_scope_frames(now)
 
     def _wait_for_budget(self, now: float, allowed: float) -> None:
         """Wait with what is to be sent, but with the first hello no longer than the opening may take."""
@@ -480,16 +496,3 @@ class Session:
             for name, value in headers
             if name.startswith(LIMIT_HEADER_PREFIXES) and value.isprintable()
         )
-
-
-def _type_at_end(payload: str) -> str | None:
-    """Return the type where it is the last member of the object, as the live service sends it, else None.
-
-    In valid JSON the closing brace ends the outermost object and no quote of the member can be inside a text, so
-    this is the type that a parser finds; in invalid JSON it does not matter.
-    """
-    start = payload.rfind('"type":"', -64)
-    if start < 1 or payload[start - 1] not in ",{" or not payload.endswith('"}'):
-        return None
-    type_name = payload[start + 8 : -2]
-    return type_name if type_name.isidentifier() else None

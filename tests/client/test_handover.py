@@ -240,6 +240,18 @@ def test_a_book_that_has_not_caught_up_is_told_at_the_end() -> None:
     ]
 
 
+def test_what_cannot_be_understood_before_the_switch_is_as_good_as_lost() -> None:
+    both = handover(book(9))
+    assert both.take_second([book(3, is_snapshot=True), book(4, (None, 1.0), sequence=2), book(10, sequence=3)]) == []
+    assert not both.has_switched
+    assert both.finish() == [gap(2, 4)]
+    both = handover(book(5))
+    assert both.take_second([book(6, (None, 1.0), is_snapshot=True, sequence=1)]) == []
+    snapshot = book(7, (1.0, 1.0), is_snapshot=True)
+    assert both.take_second([snapshot]) == [snapshot]
+    assert both.finish() == []
+
+
 def test_changes_without_a_snapshot_are_told_at_the_end() -> None:
     both = handover(book(5))
     assert both.take_second([book(6, sequence=7), book(7, sequence=8)]) == []

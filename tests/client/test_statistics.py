@@ -7,7 +7,8 @@ from builders import asset, heartbeat, ns, trade
 
 from coinapi_ws import ConnectionGap, Live, Message, Scope, SequenceGap, Trade, Undecodable
 from coinapi_ws.client.statistics import Latency, Statistics
-from coinapi_ws.protocol.session import Frame, SessionStats
+from coinapi_ws.protocol.frames import Frame
+from coinapi_ws.protocol.session import SessionStats
 
 SECOND = 1_000_000_000
 

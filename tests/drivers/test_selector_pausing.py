@@ -26,7 +26,7 @@ from coinapi_ws import (
     Undecodable,
     UsageError,
 )
-from coinapi_ws.protocol.session import Frame
+from coinapi_ws.protocol.frames import Frame
 
 Make = Callable[..., SelectorConnection]
 

@@ -41,6 +41,21 @@ def test_the_vendors_numbers_are_the_default_for_its_hosts(kind: str) -> None:
     assert allowed(pacer, DEFAULT_WINDOW_SECONDS, kind, is_vendor=True) == DEFAULT_WINDOW_SECONDS
 
 
+def test_several_may_go_together_once_there_is_room_for_all_of_them() -> None:
+    pacer = Pacer()
+    pacer.observe(HOST, headers(limit=3, windowsizems=10_000), 0.0)
+
+    def together(count: int, now: float) -> float:
+        return pacer.next_allowed(HOST, HELLO, now, is_vendor=False, count=count)
+
+    assert together(3, 0.0) == together(9, 0.0) == 0.0
+    record(pacer, 1.0)
+    assert (together(2, 2.0), together(3, 2.0), together(9, 2.0)) == (2.0, 11.0, 11.0)
+    record(pacer, 2.0)
+    record(pacer, 3.0)
+    assert [together(count, 4.0) for count in (1, 2, 3, 4)] == [11.0, 12.0, 13.0, 13.0]
+
+
 def test_what_is_taken_is_counted_and_what_has_to_wait_is_not() -> None:
     pacer = Pacer()
     for _ in range(DEFAULT_LIMIT):
