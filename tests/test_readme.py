@@ -33,6 +33,7 @@ def test_there_is_a_program_for_each_way_to_use_it() -> None:
         "Your own tests, without an account",
         "Record and replay",
         "Order books",
+        "All order books of a client, kept true",
         "Testing with the simulator",
         "In pytest",
     ]
