@@ -43,15 +43,23 @@ class WatchedBook:
         self.book = L2Book(symbol_id, type)
         self.connection = ConnectionText(redact)
         self.updates = 0
+        self._is_cut = False
 
     def take(self, item: Item) -> str | None:
         """Take the next item; return what is worth a note beside the book."""
         if isinstance(item, (Book, SequenceGap)):
             if (item.type, item.symbol_id) == (self.book.type, self.book.symbol_id):
                 self.updates += self.book.apply(item)
+                self._is_cut = self._is_cut and self.book.state is not BookState.LIVE
         elif isinstance(item, Disconnected):
             self.book.make_stale(_CUT)
+            self._is_cut = True
         return self.connection.take(item)
+
+    @property
+    def lacks_snapshot(self) -> bool:
+        """Whether no snapshot will come by itself, as it does on a new connection."""
+        return self.book.state is BookState.STALE and self.connection.is_up and not self._is_cut
 
     @property
     def reason(self) -> str:
@@ -146,14 +154,14 @@ class BookScreen:
 
 
 class Renewal:
-    """Decides when a stale book is to have a new connection: at once, and again each 10 seconds. Pure."""
+    """Decides when a book that lacks a snapshot is to have a new connection: at once, then each 10 seconds. Pure."""
 
     def __init__(self) -> None:
         self._last = -inf
 
-    def is_due(self, state: BookState, *, is_up: bool, now: float) -> bool:
+    def is_due(self, watched: WatchedBook, now: float) -> bool:
         """Return whether to renew now, a time in seconds; whoever asks does so."""
-        if state is not BookState.STALE or not is_up or now - self._last < _RENEW_SECONDS:
+        if not watched.lacks_snapshot or now - self._last < _RENEW_SECONDS:
             return False
         self._last = now
         return True
@@ -181,8 +189,7 @@ def _show_all(feed: Feed, watched: WatchedBook, output: _Output, arguments: Name
         output.show(watched, now)
         if output.count >= count:
             break
-        is_due = renewal.is_due(watched.book.state, is_up=watched.connection.is_up, now=now)
-        if is_due and feed.can_renew:
+        if feed.can_renew and renewal.is_due(watched, now):
             feed.renew()
     output.finish(watched)
 

@@ -144,7 +144,7 @@ class Ladder:
         if book.state is BookState.EMPTY:
             text = "no book yet"
         elif not shown.is_true:
-            text = "not true any more: so it was at last"
+            text = "no longer true: as it last was"
         else:
             mark = "  CROSSED" if book.is_crossed else "  LOCKED" if book.is_locked else ""
             text = f"spread {number_text(shown.spread)}{mark}"
