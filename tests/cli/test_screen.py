@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ import pytest
 
 from coinapi_ws.simulator import Simulator, VirtualClock
 
+fcntl = pytest.importorskip("fcntl")
 termios = pytest.importorskip("termios")
 
 PATIENCE_SECONDS = 30
@@ -27,6 +30,11 @@ HOME = "\x1b[H"
 LADDER = ("book", SYMBOL)
 
 
+def set_size(terminal: int, columns: int, lines: int) -> None:
+    # termios.tcsetwinsize is there from 3.11 on.
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+
 class Terminal:
     """A command on a terminal of its own, and all that it wrote there; stderr goes elsewhere."""
 
@@ -34,9 +42,11 @@ class Terminal:
         self.process = process
         self.ours = ours
         self.text = ""
+        # A signal may come in the middle of a character, which a terminal takes as we do.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def resize(self, columns: int, lines: int) -> None:
-        termios.tcsetwinsize(self.ours, (lines, columns))
+        set_size(self.ours, columns, lines)
 
     def read_until(self, is_enough: Callable[[str], object]) -> str:
         """Read on until it is enough; fail where nothing more comes."""
@@ -57,7 +67,7 @@ class Terminal:
     def pictures(self) -> list[list[str]]:
         """All that was drawn, each as its lines without attributes."""
         drawn = self.text.partition(LEAVE)[0].split(HOME)[1:]
-        return [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", picture).split("\r\n") for picture in drawn]
+        return [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", picture).replace("\r", "").split("\n") for picture in drawn]
 
     def _read(self, timeout: float) -> bool:
         if not select.select([self.ours], [], [], timeout)[0]:
@@ -66,7 +76,7 @@ class Terminal:
             read = os.read(self.ours, 65536)
         except OSError:  # Linux says so when nobody has the other end open
             return False
-        self.text += read.decode()
+        self.text += self._decoder.decode(read)
         return bool(read)
 
 
@@ -78,7 +88,7 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
         def start(*arguments: object, **variables: str) -> Terminal:
             ours, theirs = os.openpty()
             stack.callback(os.close, ours)
-            termios.tcsetwinsize(theirs, (24, 80))
+            set_size(ours, 80, 24)
             left_out = ("COVERAGE_PROCESS", "NO_COLOR", "COLUMNS", "LINES", "COINAPI_API_KEY")
             inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
             process = stack.enter_context(
@@ -138,10 +148,10 @@ def test_the_cursor_is_back_after_the_count(terminal) -> None:
 def test_a_ladder_is_as_high_as_the_terminal_and_follows_its_size(terminal) -> None:
     with Simulator(clock=VirtualClock()) as server:
         shown = terminal(*LADDER, "--depth", "50", "--endpoint", server.url)
-        shown.read_until(lambda text: "spread" in text)
+        shown.read_until(lambda text: "Ctrl-C ends" in text)
         first = shown.pictures[-1]
         shown.resize(40, 10)
-        shown.read_until(lambda _: len(shown.pictures[-1]) <= 10)
+        shown.read_until(lambda _: len(shown.pictures[-1]) <= 10 and "Ctrl-C ends" in shown.pictures[-1][-1])
         second = shown.pictures[-1]
     assert len(first) in (23, 24)
     assert [len([line for line in first if line.startswith(f"  {side} ")]) for side in ("ask", "bid")] == [9, 9]
