@@ -31,7 +31,6 @@ _QUIET_AFTER_SECONDS: Final = 10.0
 #: So many items wait for the command at most; the others wait in the client, which knows what to do with too many.
 _MOST_WAITING: Final = 1000
 _LOOK_SECONDS: Final = 0.01
-_NEXT: Final = "; attempt "
 
 
 @contextmanager
@@ -185,6 +184,7 @@ class ConnectionText:
         self.is_up = False
         self.text = "connecting"
         self._was_cut = False
+        self._ending = ""
         self._is_quiet = False
         self._redact = redact
 
@@ -195,10 +195,12 @@ class ConnectionText:
             return "connected again" if self._was_cut else None
         if isinstance(item, Disconnected):
             self.is_up, self._was_cut, self._is_quiet = False, True, False
-            self.text = f"disconnected: {item.summary()}"
+            self._ending = item.summary()
+            self.text = f"disconnected: {self._ending}"
             return self.text
         if isinstance(item, Reconnecting):
-            self.text = f"{self.text.partition(_NEXT)[0]}{_NEXT}{item.attempt} in {item.delay:.1f} s"
+            # First, since a screen may be too narrow for the rest.
+            self.text = f"disconnected, attempt {item.attempt} in {item.delay:.1f} s: {self._ending}"
         elif isinstance(item, Quiet):
             self.text, self._is_quiet = item.summary(), True
             return self.text

@@ -43,7 +43,7 @@ def watched(*items: Any) -> WatchedBook:
         (
             (LIVE, SNAPSHOT, CUT, Reconnecting(attempt=2, delay=1.25, cause=Cause.NETWORK)),
             BookState.STALE,
-            "disconnected: it broke; attempt 2 in 1.2 s",
+            "disconnected, attempt 2 in 1.2 s: it broke",
         ),
         ((LIVE, SNAPSHOT, CUT, LIVE), BookState.STALE, "waiting for a snapshot"),
         ((LIVE, SNAPSHOT, CUT, LIVE, l2(sequence=2)), BookState.STALE, "waiting for a snapshot"),
