@@ -160,6 +160,13 @@ def test_running_ones_and_the_count(run, recording) -> None:
     assert [line.split()[3] for line in lines] == ["running", "running", "closed", "running"]
 
 
+def test_in_a_recording_the_next_candle_alone_closes_one(run, recording) -> None:
+    """Of a slow replay or a fast one, our clock says nothing."""
+    late = frame(0, "1.10")[:-1] + f',"time_coinapi":"{format_ns(START_NS + 2 * MINUTE_NS)}"}}'
+    result = run("candles", SYMBOL, "--recording", recording(late, frame(0, "1.20"), frame(1, "1.3")))
+    assert [line.split()[3:8:4] for line in result.lines] == [["closed", "1.20"]]
+
+
 def test_another_period_is_not_asked_for(run, recording) -> None:
     assert replay(run, recording, "--period", "5MIN").out == ""
 

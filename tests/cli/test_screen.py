@@ -164,6 +164,18 @@ def test_a_ladder_is_as_high_as_the_terminal_and_follows_its_size(terminal) -> N
     assert max(map(len, second)) <= 40
 
 
+def test_the_same_picture_is_drawn_again_only_where_the_window_has_another_size(terminal) -> None:
+    with Simulator(clock=VirtualClock()) as server:
+        shown = terminal(*LADDER, "--endpoint", server.url)
+        shown.read_until(lambda _: is_whole(shown.pictures) and "connected; " in shown.pictures[-1][-1])
+        drawn = len(shown.pictures)
+        time.sleep(0.5)  # some five chances to draw
+        shown.resize(100, 24)
+        shown.read_until(lambda _: len(shown.pictures) > drawn and is_whole(shown.pictures))
+        assert len(shown.pictures) == drawn + 1
+        assert shown.pictures[-1] == shown.pictures[-2]
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
 def test_ctrl_z_gives_the_terminal_back_and_fg_draws_again(terminal) -> None:
     with Simulator(clock=VirtualClock()) as server:
