@@ -1,7 +1,7 @@
 """The command line: ``coinapi-ws``, or ``python -m coinapi_ws``.
 
-`arguments` says what can be written, `streaming` and `simulating` do it, `text` writes lines for people, `summary`
-counts. The exit codes are in the help of each command.
+`arguments` says what can be written; `streaming`, `book`, `candles` and `simulating` do it, on `running` and `feed`;
+`text` and `ladder` write for people, `screen` draws, `summary` counts. The exit codes are in the help of each command.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from ..exceptions import ConfigurationError
 from ..recording import RecordingError, RecordingWarning
 from ..subscription import SubscriptionWarning
 from .arguments import as_options, complaint, parsers
+from .book import book
+from .candles import candles
 from .simulating import simulate
 from .streaming import demo, stream
 
@@ -26,7 +28,7 @@ _DONE: Final = 0
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as shells have it
 
-_COMMANDS: Final = {"stream": stream, "demo": demo, "simulate": simulate}
+_COMMANDS: Final = {"stream": stream, "demo": demo, "book": book, "candles": candles, "simulate": simulate}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

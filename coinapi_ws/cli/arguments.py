@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter, _ArgumentGroup
 from math import inf, nan
 from typing import Any, Final
 
 from .._version import __version__
 from ..auth import API_KEY_VARIABLE
+from ..books.books import L2_TYPES
 from ..endpoints import NAMED_ENDPOINTS
 from ..subscription import KNOWN_DATA_TYPES
 
@@ -42,6 +43,40 @@ Examples:
   coinapi-ws stream exrate --asset BTC/USD --simulate
   coinapi-ws stream trade --symbol BITSTAMP_ --record trades.jsonl.gz --duration 60
   coinapi-ws stream trade --symbol BITSTAMP_ --recording trades.jsonl.gz"""
+
+_BOOK: Final = """\
+SYMBOL is one whole symbol id, such as COINBASE_SPOT_BTC_USD.
+
+On a terminal: asks above, bids below, the best in the middle, with the spread, the sequence, the time (of time_coinapi,
+UTC) and whether the book is true, drawn at most ten times a second. NO_COLOR in the environment is honoured.
+Elsewhere: a line whenever the best levels or the state change, columns parted by blanks:
+  time, symbol, state, sequence, bid, its size, ask, its size, spread, and the reason where it is not LIVE
+A book is EMPTY before its first snapshot, LIVE while nothing is missing, else STALE; a line of a book that is not LIVE
+has "-" for its values. A STALE book gets a new connection, so that a snapshot comes. Numbers have the digits of the
+wire. --count counts lines, on a terminal updates of the book.
+
+Examples:
+  coinapi-ws book COINBASE_SPOT_BTC_USD --simulate
+  coinapi-ws book KRAKEN_SPOT_BTC_USD --type book5 --depth 5 --endpoint emea | grep -v LIVE"""
+
+_CANDLES: Final = """\
+SYMBOL is one or more whole symbol ids, such as COINBASE_SPOT_BTC_USD.
+
+A candle comes once, when a later one of its symbol and period came, or 5 seconds after its end. Formats, on stdout:
+  text  a line a candle, columns parted by blanks: start of the period (UTC), period, symbol, state, open, high, low,
+        close, volume, trades; of a correction, what was said before
+  json  a JSON object a line: "state", "candle" with the server's own object digit for digit, and "before" if corrected
+The state is "closed"; "uncertain" where the connection was lost after the candle had come for the last time;
+"corrected" where a closed one is told differently later; "running" with --running alone. --count counts lines.
+
+Examples:
+  coinapi-ws candles COINBASE_SPOT_BTC_USD --period 1MIN
+  coinapi-ws candles COINBASE_SPOT_BTC_USD --period 1SEC --simulate --format json"""
+
+_RECONNECTS: Final = """\
+Exit codes: 0 done, also when a recording ended, or nobody reads the output any more; 1 the server refused, or could not
+be reached at first; 2 wrong usage; 130 Ctrl-C. Once connected, it reconnects by itself. A summary comes on stderr at
+the end, and in lines what happens to the connection."""
 
 _SIMULATE: Final = """\
 A scenario is a JSON file with options, a market and faults on a time line, so that a program's fault can be shown to
@@ -103,9 +138,17 @@ def parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     _add_output(stream)
     demo = add("demo", "stream a synthetic market from the embedded server, no key needed", _OUTPUT, _EXITS)
     _add_output(demo)
+    book = add("book", "show one order book, live", _BOOK, _KEY, _RECONNECTS)
+    _add_book(book)
+    _add_source(book)
+    _add_end(book.add_argument_group("output"), "lines, or updates on a terminal")
+    candles = add("candles", "print candles when they have closed", _CANDLES, _KEY, _RECONNECTS)
+    _add_candles(candles)
+    _add_source(candles)
+    _add_candles_output(candles)
     simulate = add("simulate", "run the embedded server for other programs", _SIMULATE, _SIMULATE_EXITS)
     _add_simulator(simulate)
-    return parser, {"stream": stream, "demo": demo, "simulate": simulate}
+    return parser, {"stream": stream, "demo": demo, "book": book, "candles": candles, "simulate": simulate}
 
 
 def as_options(advice: str) -> str:
@@ -153,13 +196,38 @@ def _add_source(parser: ArgumentParser) -> None:
 
 def _add_output(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("output")
-    group.add_argument("--count", type=_count, metavar="N", help="end after N messages")
-    group.add_argument("--duration", type=_seconds, metavar="S", help="end S seconds after connecting")
+    _add_end(group, "messages")
     group.add_argument("--format", choices=("text", "json", "raw"), default="text", help="default: text")
     group.add_argument("--decimal", action="store_true", help="in text, shorten no number (json and raw never do)")
     group.add_argument(
         "--record", metavar="FILE", help="write every text frame to a new file as well; with gzip if it ends in .gz"
     )
+
+
+def _add_end(group: _ArgumentGroup, counted: str) -> None:
+    group.add_argument("--count", type=_count, metavar="N", help=f"end after N {counted}")
+    group.add_argument("--duration", type=_seconds, metavar="S", help="end S seconds after connecting")
+
+
+def _add_book(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("what to show")
+    group.add_argument("symbol", type=_symbol, metavar="SYMBOL", help="such as COINBASE_SPOT_BTC_USD")
+    group.add_argument("--type", choices=L2_TYPES, default="book", help="data type (default: book, all levels)")
+    group.add_argument("--depth", type=_count, default=10, metavar="N", help="levels of each side (default: 10)")
+    group.add_argument("--no-bars", dest="bars", action="store_false", help="no bars beside the sizes")
+
+
+def _add_candles(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("what to print")
+    group.add_argument("symbols", nargs="+", type=_symbol, metavar="SYMBOL", help="such as COINBASE_SPOT_BTC_USD")
+    group.add_argument("--period", action="append", metavar="ID", help="such as 1SEC, 5MIN, 1HRS (default: 1MIN)")
+    group.add_argument("--running", action="store_true", help="print every change of what has not closed as well")
+
+
+def _add_candles_output(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    _add_end(group, "lines")
+    group.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
 
 
 def _add_simulator(parser: ArgumentParser) -> None:
@@ -181,6 +249,13 @@ def _count(text: str) -> int:
     if not count:
         raise ArgumentTypeError(f"{text!r} is not a positive whole number")
     return count
+
+
+def _symbol(text: str) -> str:
+    symbol = text[:-1] if text.endswith("$") else text
+    if not symbol or symbol.endswith("_") or "$" in symbol or not symbol.isprintable() or " " in symbol:
+        raise ArgumentTypeError(f"{text!r} is no symbol id; write a whole one, such as COINBASE_SPOT_BTC_USD")
+    return symbol
 
 
 def _seconds(text: str) -> float:

@@ -38,7 +38,7 @@ def simulate(arguments: Namespace) -> int:
     if "speed" in options and simulator.recording is None:
         raise ConfigurationError("--speed is the one of a recording; add --recording FILE")
     with ExitStack() as stack:
-        stack.enter_context(_ended_by_sigterm())
+        stack.enter_context(ended_by_sigterm())
         try:
             stack.enter_context(_running(simulator))
         except OSError as error:
@@ -86,7 +86,7 @@ def _running(simulator: Simulator) -> Iterator[Simulator]:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def ended_by_sigterm() -> Iterator[None]:
     """Let SIGTERM end what runs here as an exception does, so that nothing is left behind."""
 
     def end(*_: object) -> NoReturn:

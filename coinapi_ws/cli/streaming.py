@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import os
 import shlex
-import ssl
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import ExitStack
-from io import TextIOWrapper
 from math import inf
 from typing import Any, Final
 
-from ..auth import API_KEY_VARIABLE, Secret, api_key_secret
 from ..drivers.blocking import Stream, connect
-from ..drivers.opening import default_ssl_context
-from ..endpoints import Endpoint, endpoint_from
-from ..events import Cause, Gap, Undecodable
-from ..exceptions import (
-    AuthenticationError,
-    CertificateError,
-    CoinAPIError,
-    ConfigurationError,
-    ConnectError,
-    ConnectionClosed,
-    HandshakeRejected,
-    PermissionDenied,
-    RateLimited,
-    ServerRejected,
-)
+from ..endpoints import endpoint_from
+from ..events import Gap, Undecodable
+from ..exceptions import CoinAPIError, ConfigurationError, ConnectionClosed
 from ..messages import Heartbeat, Message
 from ..recording import RecordingWriter
 from ..subscription import WIRE_HELLO, WIRE_INCREMENTAL, Subscription
 from .arguments import parsers
-from .simulating import running_simulator
+from .running import CLOSE_SECONDS, check_source, note, opened_source, prepare_stdout, run_to_the_end
 from .summary import Tally
 from .text import HEADER, TextLines
 
@@ -48,29 +33,11 @@ DEMO: Final = (
 
 #: So often what was written is flushed, also while nothing comes.
 _FLUSH_SECONDS: Final = 0.1
-#: The server's answer to our Close is worth no longer wait to somebody at a terminal.
-_CLOSE_SECONDS: Final = 1.0
-#: The embedded server wants no key, and is not told the vendor's. Too short to be taken for a key in a text.
-_NO_KEY: Final = Secret("none")
-
-_DONE, _FAILED, _INTERRUPTED = 0, 1, 130
-
-#: What to do next, by the class of the error; the first that fits.
-_ADVICE: Final[tuple[tuple[type[CoinAPIError], str], ...]] = (
-    (AuthenticationError, f"check {API_KEY_VARIABLE}; a new key works after some minutes"),
-    (PermissionDenied, "your plan does not include this; leave it out, or look at your plan"),
-    (RateLimited, "wait before you try again, and look for other programs that use this key or address"),
-    (ServerRejected, "check the types and filters"),
-    (CertificateError, "check the host, your clock, and what decrypts TLS between you and the server"),
-    (HandshakeRejected, "check --endpoint; something else may answer at this address"),
-    (ConnectError, "check the network and --endpoint"),
-    (CoinAPIError, "run it again; another --endpoint may do better"),
-)
 
 
 def demo(arguments: Namespace) -> int:
     """Stream the synthetic market, and say with which command one would do so."""
-    _note(f"the same as: coinapi-ws stream {shlex.join(DEMO)}")
+    note(f"the same as: coinapi-ws stream {shlex.join(DEMO)}")
     return stream(parsers()[1]["stream"].parse_args(DEMO, namespace=arguments))
 
 
@@ -78,32 +45,12 @@ def stream(arguments: Namespace) -> int:
     """Print messages until their count, the duration, the server, the user or the reader of our output ends it."""
     _check(arguments)
     tally = Tally(with_latency=arguments.recording is None)
-    code, problem = _DONE, None
-    try:
-        _stream(arguments, tally)
-    except KeyboardInterrupt:
-        code = _INTERRUPTED
-    except ConfigurationError:
-        raise
-    except CoinAPIError as error:
-        code, problem = _FAILED, f"error: {error}; {_advice(error)}"
-    sys.stdout.flush()
-    for line in (*tally.lines(), problem):
-        if line is not None:
-            _note(line)
-    return code
-
-
-def _advice(error: CoinAPIError) -> str:
-    if error.disconnected is not None and error.disconnected.cause is Cause.OVERFLOW:
-        return "the output was not taken in time; ask for less, or write it to a file"
-    return next(advice for kind, advice in _ADVICE if isinstance(error, kind))
+    return run_to_the_end(lambda: _stream(arguments, tally), tally)
 
 
 def _check(arguments: Namespace) -> None:
     """Raise ``ConfigurationError`` for what argparse cannot know to be wrong."""
-    if arguments.speed is not None and arguments.recording is None:
-        raise ConfigurationError("--speed is the one of a recording; add --recording FILE")
+    check_source(arguments)
     if arguments.record is not None and os.path.lexists(arguments.record):
         raise ConfigurationError(f"{arguments.record} exists already; choose another name for --record")
 
@@ -111,52 +58,28 @@ def _check(arguments: Namespace) -> None:
 def _stream(arguments: Namespace, tally: Tally) -> None:
     subscriptions = _subscriptions(arguments)
     with ExitStack() as stack:
-        endpoint: str | Endpoint
-        key: Secret | None
-        if arguments.simulate or arguments.recording is not None:
-            simulator = stack.enter_context(running_simulator(arguments.recording, speed=arguments.speed))
-            endpoint, key = simulator.url, _NO_KEY
-        else:
-            endpoint, key = endpoint_from(arguments.endpoint), api_key_secret(None)
-            if key is None and endpoint.is_vendor:
-                raise ConfigurationError(
-                    f"{endpoint.host} needs an API key: set the environment variable {API_KEY_VARIABLE}; "
-                    'or try "coinapi-ws demo", or --simulate, which need none'
-                )
+        source = stack.enter_context(opened_source(arguments))
         opened = connect(
-            key,
+            source.key,
             *subscriptions,
-            endpoint=endpoint,
+            endpoint=source.endpoint,
             numbers="decimal",  # lines show the digits of the wire, and no number is too large
             wire=WIRE_HELLO if len(subscriptions) == 1 else WIRE_INCREMENTAL,
             keep_raw=True,
             # Raw output and recordings have all that came.
             deliver_surplus=arguments.format == "raw" or arguments.record is not None,
-            close_timeout=_CLOSE_SECONDS,
-            ssl=_ssl_context(arguments.ca_file),
+            close_timeout=CLOSE_SECONDS,
+            ssl=source.ssl_context,
         )
         stack.enter_context(opened)
         record = None
         if arguments.record is not None:
             record = stack.enter_context(_recording_writer(arguments.record)).write
-        printer = _Printer(arguments, tally, record=record, redact=str if key is None else key.redact)
+        printer = _Printer(arguments, tally, record=record, redact=source.redact)
         _print_all(opened, printer, arguments)
         ended = opened.disconnected
         if ended is not None and arguments.recording is None:
-            _note(f"the server ended the stream: {ended.summary()}")
-
-
-def _ssl_context(ca_file: str | None) -> ssl.SSLContext | None:
-    if ca_file is None:
-        return None
-    context = default_ssl_context()
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except ssl.SSLError:
-        raise ConfigurationError(f"{ca_file} has no certificate in PEM form") from None
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {ca_file}: {error.strerror}") from None
-    return context
+            note(f"the server ended the stream: {ended.summary()}")
 
 
 def _subscriptions(arguments: Namespace) -> list[Subscription]:
@@ -227,7 +150,7 @@ class _Printer:
         self._record = record
         self._redact = redact
         self._lines = TextLines(all_digits=arguments.decimal, with_latency=arguments.recording is None, redact=redact)
-        _prepare_stdout(self._format)
+        prepare_stdout(as_text=self._format == "text")
         self._write = sys.stdout.write
         if self._format == "text" and sys.stdout.isatty():
             self._write(f"{HEADER}\n")
@@ -249,23 +172,9 @@ class _Printer:
         elif self._format == "text":
             self._write(f"{self._lines.line(item)}\n")
         else:
-            _note(self._lines.line(item))
+            note(self._lines.line(item))
 
     def _is_printed_as_frame(self, item: object) -> bool:
         if self._format == "json":
             return isinstance(item, Message) and not isinstance(item, Heartbeat)
         return self._format == "raw"
-
-
-def _prepare_stdout(output_format: str) -> None:
-    if isinstance(sys.stdout, TextIOWrapper):
-        if output_format == "text":
-            # A terminal of another encoding gets what it can show.
-            sys.stdout.reconfigure(errors="backslashreplace")
-        else:
-            # The same bytes on every system: JSON is UTF-8 (RFC 8259, 8.1).
-            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-
-
-def _note(text: str) -> None:
-    print(f"coinapi-ws: {text}", file=sys.stderr)

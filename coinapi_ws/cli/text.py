@@ -69,14 +69,14 @@ class TextLines:
         latency = latency_ns(item) if self._with_latency else None
         values = self._redact(self._VALUES[type(item)](self, item))
         line = _LINE.format(
-            time=_clock(_shown_ns(item)),
+            time=clock_text(_shown_ns(item)),
             type=_type(item),
             subject=_subject(item),
             latency=_NOTHING if latency is None else duration_text(latency),
             # After redacting: a key cut short would be half a key told.
             values=_cut(values, _LONGEST_VALUES) if isinstance(item, _CUT_TYPES) else values,
         ).rstrip()
-        return line if line.isprintable() else "".join(map(_printable, line))
+        return printable(line)
 
     def _trade(self, trade: Trade) -> str:
         return self._cell(_text(trade.taker_side), trade.price, trade.size)
@@ -150,10 +150,10 @@ class TextLines:
         return f"{gap.type}: expected {gap.expected}, received {gap.received}: {what}"
 
     def _connection_gap(self, gap: ConnectionGap) -> str:
-        return f"nothing from {_clock(gap.from_ns)} on: {gap.reason}"
+        return f"nothing from {clock_text(gap.from_ns)} on: {gap.reason}"
 
     def _dropped(self, gap: Dropped) -> str:
-        return f"{gap.type}: {gap.count} not delivered since {_clock(gap.first_ns)}"
+        return f"{gap.type}: {gap.count} not delivered since {clock_text(gap.first_ns)}"
 
     def _undecodable(self, frame: Undecodable) -> str:
         return f"{frame.reason} (length {len(frame.payload)})"
@@ -171,15 +171,17 @@ class TextLines:
         return f"{label:<4} {self._price(price):>10} {_AT} {self._size(size):<8}"
 
     def _price(self, value: Any) -> str:
-        text = _number(value)
+        text = number_text(value)
         if self._all_digits or len(text) <= _LONGEST_PRICE:
             return text
-        return _number(Decimal(f"{value:.{_PRICE_DIGITS}g}"))
+        return number_text(Decimal(f"{value:.{_PRICE_DIGITS}g}"))
 
     def _size(self, value: Any) -> str:
         if self._all_digits or value is None or not abs(value) < _LARGEST_NUMBER:
-            return _number(value)
-        return f"{value:.0f}" if abs(value) >= _WHOLE_SIZES else _number(Decimal(f"{float(value):.{_SIZE_DIGITS}g}"))
+            return number_text(value)
+        return (
+            f"{value:.0f}" if abs(value) >= _WHOLE_SIZES else number_text(Decimal(f"{float(value):.{_SIZE_DIGITS}g}"))
+        )
 
     def _of(self, name: str, value: Any) -> str | None:
         return None if value is None else f"{name} {self._price(value)}"
@@ -203,6 +205,11 @@ class TextLines:
         Dropped: _dropped,
         Undecodable: _undecodable,
     }
+
+
+def printable(text: str) -> str:
+    """Return a text that does nothing to a terminal but show itself."""
+    return text if text.isprintable() else "".join(map(_printable, text))
 
 
 def _printable(character: str) -> str:
@@ -256,7 +263,7 @@ def _price_of(level: Any) -> Any:
     return level.price
 
 
-def _number(value: Any) -> str:
+def number_text(value: Any) -> str:
     """Return a number with all its digits, and without an exponent where that is readable."""
     if value is None:
         return _NOTHING
@@ -283,7 +290,8 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _clock(ns: int | None) -> str:
+def clock_text(ns: int | None) -> str:
+    """Return the time of day in UTC, with milliseconds."""
     if not ns:
         return _NOTHING
     seconds, rest = divmod(ns, 10**9)

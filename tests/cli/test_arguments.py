@@ -8,7 +8,7 @@ from coinapi_ws import ConfigurationError, Options, Scope, Subscription, __versi
 from coinapi_ws.cli.arguments import as_options, parsers
 
 
-@pytest.mark.parametrize("command", ["stream", "demo", "simulate", None])
+@pytest.mark.parametrize("command", ["stream", "demo", "book", "candles", "simulate", None])
 def test_help_of_each_command(run, command: str | None) -> None:
     result = run(*[command] * (command is not None), "--help")
     assert result.code == 0
@@ -19,6 +19,12 @@ def test_help_of_each_command(run, command: str | None) -> None:
 def test_help_says_what_a_user_cannot_guess(run) -> None:
     text = run("stream", "--help").out
     for fact in ("COINAPI_API_KEY", "130 Ctrl-C", "Heartbeats are in raw", "--count does not count them", "book_l3"):
+        assert fact in text
+    text = run("book", "--help").out
+    for fact in ("COINAPI_API_KEY", "130 Ctrl-C", "EMPTY before its first snapshot", "NO_COLOR", "reconnects"):
+        assert fact in text
+    text = run("candles", "--help").out
+    for fact in ("COINAPI_API_KEY", "130 Ctrl-C", "5 seconds after its end", '"corrected"', "default: 1MIN"):
         assert fact in text
     assert "Ctrl-C (exit code 130) or SIGTERM (143" in run("simulate", "--help").out
     assert "COINAPI_API_KEY" in run("--help").out
@@ -55,6 +61,24 @@ def test_version(run) -> None:
         ("stream trade --everything --recording no/such.jsonl", "cannot read no/such.jsonl: No such file"),
         ("stream trade --everything --simulate --record no/such.jsonl", "cannot write no/such.jsonl: No such file"),
         (f"stream trade --everything --simulate --record {'x' * 300}", "File name too long"),
+        ("book", "SYMBOL"),
+        ("book A_B C_D --simulate", "unrecognized arguments: C_D"),
+        ("book A_ --simulate", "'A_' is no symbol id; write a whole one, such as COINBASE_SPOT_BTC_USD"),
+        ("book $ --simulate", "'$' is no symbol id"),
+        ("book A$B --simulate", "'A$B' is no symbol id"),
+        ("book A_B --simulate --depth 0", "'0' is not a positive whole number"),
+        ("book A_B --simulate --type book_l3", "invalid choice: 'book_l3'"),
+        ("book A_B --simulate --count 0", "'0' is not a positive whole number"),
+        ("book A_B --simulate --endpoint geo", "not allowed with"),
+        ("book A_B --simulate --speed 2", "add --recording FILE"),
+        ("book A_B --endpoint mars", "unknown endpoint; write geo, ncsa"),
+        ("book A_B --recording no/such.jsonl", "cannot read no/such.jsonl: No such file"),
+        ("book A_B --endpoint ws://localhost/ --ca-file no/such.pem", "cannot read no/such.pem: No such file"),
+        ("candles", "SYMBOL"),
+        ("candles A_B C_ --simulate", "'C_' is no symbol id"),
+        ("candles A_B --simulate --format raw", "invalid choice: 'raw'"),
+        ("candles A_B --simulate --duration 0", "'0' is not a positive number of seconds"),
+        ("candles A_B --simulate --speed 2", "add --recording FILE"),
         ("demo --simulate", "unrecognized arguments"),
         ("simulate --port 65536", "'65536' is no port"),
         ("simulate --port x", "'x' is no port"),
@@ -71,8 +95,9 @@ def test_wrong_usage(run, arguments: str, complaint: str) -> None:
     assert "Traceback" not in err
 
 
-def test_a_vendor_endpoint_needs_a_key(run) -> None:
-    result = run("stream", "trade", "--symbol", "A_")
+@pytest.mark.parametrize("command", ["stream trade --symbol A_", "book A_B", "candles A_B"])
+def test_a_vendor_endpoint_needs_a_key(run, command: str) -> None:
+    result = run(*command.split())
     assert result.code == 2
     for help_offered in ("COINAPI_API_KEY", "--simulate", "coinapi-ws demo"):
         assert help_offered in result.err.partition("error:")[2]
@@ -114,6 +139,13 @@ def test_options_may_come_before_and_after_the_types() -> None:
     for text in ("stream --symbol A_ trade quote", "stream trade quote --symbol A_"):
         arguments = parser.parse_args(text.split())
         assert (arguments.types, arguments.symbol) == (["trade", "quote"], ["A_"])
+
+
+def test_a_symbol_may_have_its_dollar() -> None:
+    parser, _ = parsers()
+    assert parser.parse_args(["book", "A_B$"]).symbol == "A_B"
+    candles = parser.parse_args(["candles", "A_B", "C_D$", "--period", "1SEC", "--period", "1MIN"])
+    assert (candles.symbols, candles.period) == (["A_B", "C_D"], ["1SEC", "1MIN"])
 
 
 @pytest.mark.parametrize(
