@@ -25,8 +25,8 @@ _PAUSE_SECONDS: Final = 0.1
 _NOTHING: Final = "-"
 
 _LINE: Final = (
-    "{start:<20} {period:<6} {symbol:<24} {state:<9} {open:>12} {high:>12} {low:>12} {close:>12}"
-    " {volume:>16} {trades:>6}"
+    "{start:<20} {period:<6} {symbol:<24} {state:<9} {open:>10} {high:>10} {low:>10} {close:>10}"
+    " {volume:>12} {trades:>6}"
 )
 HEADER: Final = _LINE.format(
     start="START (UTC)",

@@ -13,7 +13,7 @@ from ..timestamps import format_ns
 from .text import clock_text, number_text, printable
 
 _LINE: Final = (
-    "{time:<28} {symbol:<24} {state:<5} {sequence:>10} {bid:>12} {bid_size:>14} {ask:>12} {ask_size:>14} {spread:>10}"
+    "{time:<28} {symbol:<24} {state:<5} {sequence:>8} {bid:>10} {bid_size:>12} {ask:>10} {ask_size:>12} {spread:>8}"
 )
 LINE_HEADER: Final = _LINE.format(
     time="TIME (UTC)",
