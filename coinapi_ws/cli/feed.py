@@ -76,7 +76,6 @@ class Feed:
         self._ends_with_connection = ends_with_connection
         self.was_connected = False
         self._was_live = False
-        self._is_renewing = False
         self._is_left = False
         # Written in C, so that no Ctrl-C comes into the middle of one of its calls.
         self._items: SimpleQueue[Item | _End] = SimpleQueue()
@@ -131,9 +130,8 @@ class Feed:
 
     def renew(self) -> None:
         """Make a new connection, which brings new snapshots."""
-        if not self._is_renewing:
-            self._is_renewing = True
-            self._client.unsubscribe(self._wanted)
+        with suppress(UsageError):  # where the client has ended, and why is on its way
+            self._client.reconnect()
 
     def _count(self, item: Item) -> None:
         if isinstance(item, (Message, Gap, Undecodable)) and not isinstance(item, Heartbeat):
@@ -147,10 +145,6 @@ class Feed:
             return True
         if not self._was_live:
             raise ending.error() or ending.as_error()
-        if self._is_renewing:
-            self._is_renewing = False
-            with suppress(UsageError):  # where the client has ended, and why is on its way
-                self._client.subscribe(self._wanted)
         return False
 
     def _read(self) -> None:
