@@ -40,6 +40,8 @@ class Options:
     - ``numbers``: "float" or "decimal". ``keep_raw``: keep the frame's text on ``message.raw``.
     - ``request_heartbeats``: ask for a heartbeat after each second of silence; without them neither
       ``live_timeout`` nor ``silence_timeout`` is watched.
+    - ``all_sequence_gaps``: a jump of any sequence is a ``SequenceGap``, not those of books alone; others are then told
+      although the server may number throttled and filtered streams anew.
     - ``wire``: "hello" or "incremental". ``deliver_surplus``: deliver what a merged hello brings beyond the scope.
     - ``open_timeout``: seconds for TCP, proxy, TLS and upgrade together, over all addresses; also the longest wait for
       the server's limits to allow a connect or the first hello. ``live_timeout``: seconds from
@@ -69,6 +71,7 @@ class Options:
     request_heartbeats: bool = True
     wire: str = WIRE_HELLO
     deliver_surplus: bool = False
+    all_sequence_gaps: bool = False
     open_timeout: float | None = DEFAULT_OPEN_TIMEOUT_SECONDS
     live_timeout: float | None = DEFAULT_LIVE_TIMEOUT_SECONDS
     silence_timeout: float | None = DEFAULT_SILENCE_TIMEOUT_SECONDS
@@ -166,6 +169,7 @@ class ConnectionOptions(TypedDict, total=False):
     request_heartbeats: bool
     wire: str
     deliver_surplus: bool
+    all_sequence_gaps: bool
     open_timeout: float | None
     live_timeout: float | None
     silence_timeout: float | None

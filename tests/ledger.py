@@ -79,7 +79,7 @@ class Ledger(Tap):
         self.disagreements: list[str] = []
         self.counts: Counter[str] = Counter()
         self.delivered_by_type: Counter[str] = Counter()
-        self.jumps: Counter[str] = Counter()
+        self.jumps: Counter[tuple[str, str]] = Counter()
         self.cuts: Counter[str] = Counter()
         self.is_closing = False
         self._delivered_number = 0
@@ -217,7 +217,7 @@ class Ledger(Tap):
         missing = [skipped.popleft() for _ in range(sequence - expected) if skipped and skipped[0] < sequence]
         if missing != list(range(expected, sequence)):
             self.disagree(f"{pair} {expected} to {sequence} is missing, and skipped on purpose was {missing}")
-        self.jumps[pair[0]] += 1
+        self.jumps[pair] += 1
         if pair[0] in _STRICT:
             if told is None or (told.type, told.symbol_id, told.expected, told.received) != (*pair, expected, sequence):
                 self.disagree(f"{pair} jumped from {expected} to {sequence}, and the client said {told}")

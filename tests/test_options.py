@@ -30,6 +30,7 @@ def test_defaults() -> None:
         "request_heartbeats": True,
         "wire": "hello",
         "deliver_surplus": False,
+        "all_sequence_gaps": False,
         "open_timeout": 10.0,
         "live_timeout": 15.0,
         "silence_timeout": 30.0,

@@ -71,7 +71,7 @@ class ClientStats:
     duplicates: int
     undelivered: int
     surplus: int
-    jumps: Mapping[str, int]
+    jumps: Mapping[tuple[str, str], int]
     reconnects: int
     gaps: Mapping[str, int]
     callback_failures: int
@@ -87,7 +87,7 @@ class Statistics:
         self.messages: dict[str, int] = {}
         self.bytes: dict[str, int] = {}
         self.gaps: dict[str, int] = {}
-        self.jumps: dict[str, int] = {}
+        self.jumps: dict[tuple[str, str], int] = {}
         self.surplus = 0
         self.duplicates = 0
         self.lives = 0
@@ -136,16 +136,16 @@ class Statistics:
     def end_session(self, stats: SessionStats) -> None:
         """Add what an ended session has counted."""
         self.surplus += stats.surplus
-        for name, jumps in stats.jumps.items():
-            self.jumps[name] = self.jumps.get(name, 0) + jumps
+        for pair, jumps in stats.jumps.items():
+            self.jumps[pair] = self.jumps.get(pair, 0) + jumps
 
-    def with_sessions(self, sessions: Iterable[SessionStats]) -> tuple[int, dict[str, int]]:
+    def with_sessions(self, sessions: Iterable[SessionStats]) -> tuple[int, dict[tuple[str, str], int]]:
         """Return surplus and jumps of all sessions, these included, which are up."""
         surplus, jumps = self.surplus, dict(self.jumps)
         for stats in sessions:
             surplus += stats.surplus
-            for name, count in stats.jumps.items():
-                jumps[name] = jumps.get(name, 0) + count
+            for pair, count in stats.jumps.items():
+                jumps[pair] = jumps.get(pair, 0) + count
         return surplus, jumps
 
     def rate(self, now: float) -> float:

@@ -34,13 +34,13 @@ class StreamStats:
     """Counts of one stream.
 
     ``messages`` and ``bytes`` as received; ``surplus`` dropped since a merged hello brought more than was asked for;
-    ``jumps`` of sequences by type; ``undelivered`` messages that were not taken before ``close``.
+    ``jumps`` of sequences by (type, symbol_id); ``undelivered`` messages that were not taken before ``close``.
     """
 
     messages: int
     bytes: int
     surplus: int
-    jumps: dict[str, int]
+    jumps: dict[tuple[str, str], int]
     undelivered: int
 
 

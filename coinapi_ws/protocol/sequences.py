@@ -19,11 +19,13 @@ _MAX_CHANGES: Final = 100
 class Sequences:
     """Watch sequences, and know which books have had a snapshot.
 
-    ``jumps`` counts messages whose sequence did not follow, by type, reported ones included.
+    ``jumps`` counts messages whose sequence did not follow, by (type, symbol_id), reported ones included.
+    ``reports_all``: a jump of any type is a gap, not of the strict ones alone.
     """
 
-    def __init__(self) -> None:
-        self.jumps: dict[str, int] = {}
+    def __init__(self, *, reports_all: bool = False) -> None:
+        self.jumps: dict[tuple[str, str], int] = {}
+        self._reports_all = reports_all
         self._next: dict[tuple[str, str], int] = {}
         self._may_restart: set[tuple[str, str]] = set()
         self._has_snapshot: set[tuple[str, str]] = set()
@@ -57,8 +59,8 @@ class Sequences:
         if sequence == 1 and pair in self._may_restart:
             self._may_restart.discard(pair)
             return None
-        self.jumps[message.type] = self.jumps.get(message.type, 0) + 1
-        if message.type not in STRICT_TYPES:
+        self.jumps[pair] = self.jumps.get(pair, 0) + 1
+        if message.type not in STRICT_TYPES and not self._reports_all:
             return None
         return SequenceGap(type=message.type, symbol_id=symbol_id, expected=expected, received=sequence)
 

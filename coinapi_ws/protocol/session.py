@@ -55,12 +55,12 @@ _MAX_LIMIT_HEADER_LENGTH: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class SessionStats:
-    """Counts of one session: frames and bytes received, surplus messages dropped, jumps of sequences by type."""
+    """Counts of one session: frames and bytes received, surplus dropped, jumps of sequences by (type, symbol_id)."""
 
     messages: int
     bytes: int
     surplus: int
-    jumps: dict[str, int]
+    jumps: dict[tuple[str, str], int]
 
 
 class Session:
@@ -87,7 +87,7 @@ class Session:
             compression=options.compression,
         )
         self._decoder = Decoder(options.numbers, keep_raw=options.keep_raw)
-        self._sequences = Sequences()
+        self._sequences = Sequences(reports_all=options.all_sequence_gaps)
         self._items: list[Event | Frame] = []
         self._deadlines = Deadlines()
         self._pings: dict[bytes, float] = {}

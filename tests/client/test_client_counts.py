@@ -72,7 +72,7 @@ def test_all_counts_of_two_connections(make_client: MakeClient) -> None:
         "undecodable": 1,
     }
     assert stats.surplus == 1  # the trade of the symbol that only quotes were asked for
-    assert stats.jumps == {"trade": 1}
+    assert stats.jumps == {("trade", "COINBASE_SPOT_BTC_USD"): 1}
     assert (stats.delivered, stats.unhandled) == (3, 3)
     assert (stats.queued, stats.queued_bytes) == (0, 0)
     assert 1 <= stats.queued_most <= 6

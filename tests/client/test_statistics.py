@@ -90,9 +90,9 @@ def test_gaps_are_counted_by_class() -> None:
 
 def test_sessions_are_added_up() -> None:
     counted = Statistics()
-    counted.end_session(SessionStats(messages=9, bytes=9, surplus=2, jumps={"trade": 1, "book": 2}))
-    counted.end_session(SessionStats(messages=9, bytes=9, surplus=3, jumps={"book": 4}))
-    assert (counted.surplus, counted.jumps) == (5, {"trade": 1, "book": 6})
+    counted.end_session(SessionStats(messages=9, bytes=9, surplus=2, jumps={("trade", "A"): 1, ("book", "A"): 2}))
+    counted.end_session(SessionStats(messages=9, bytes=9, surplus=3, jumps={("book", "A"): 4, ("book", "B"): 5}))
+    assert (counted.surplus, counted.jumps) == (5, {("trade", "A"): 1, ("book", "A"): 6, ("book", "B"): 5})
 
 
 def test_latency_is_from_time_coinapi_to_the_arrival() -> None:

@@ -242,7 +242,7 @@ def test_frames_can_be_decoded_later(make: Make, listener: Listener) -> None:
     ]
     # The trade was asked for by the merged hello alone.
     assert connection.stats().surplus == 1
-    assert connection.stats().jumps == {"book": 1}
+    assert connection.stats().jumps == {("book", "COINBASE_SPOT_BTC_USD"): 1}
 
 
 def test_decoding_is_part_of_reading_unless_told_otherwise(make: Make, listener: Listener) -> None:

@@ -119,7 +119,12 @@ def test_a_gap_stands_before_the_message_that_shows_it(converse: Converse) -> No
     items = talk.say(book(7), book(8), book(11), book(12))
     assert [item.type for item in items] == ["book", "book", "book", "book", "book"]  # type: ignore[union-attr]
     assert items[2] == SequenceGap(type="book", symbol_id=BTC, expected=9, received=11)
-    assert talk.session.stats().jumps == {"book": 1}
+    assert talk.session.stats().jumps == {("book", BTC): 1}
+
+
+def test_all_jumps_are_told_where_that_is_asked_for(converse: Converse) -> None:
+    talk = converse(all_sequence_gaps=True).live()
+    assert [type(item) for item in talk.say(trade(sequence=1), trade(sequence=4))] == [Trade, SequenceGap, Trade]
 
 
 @pytest.mark.parametrize(("type_name", "told"), [("book", True), ("book_l3", True), ("book20", False)])
@@ -127,7 +132,7 @@ def test_jumps_of_others_are_counted_and_not_told(converse: Converse, type_name:
     talk = converse(scope=Scope(Subscription([type_name], symbol_ids=[f"{BTC}$"]))).live()
     talk.say(book(7, type=type_name), book(9, type=type_name))
     assert ("SequenceGap" in talk.kinds) is told
-    assert talk.session.stats().jumps == {type_name: 1}
+    assert talk.session.stats().jumps == {(type_name, BTC): 1}
 
 
 def test_a_book_without_word_on_it_is_no_snapshot_once_there_was_one(converse: Converse) -> None:
@@ -188,7 +193,7 @@ def test_the_sequences_of_the_surplus_are_watched_before_it_is_dropped(converse:
     talk = converse(scope=Scope(BOOKS, QUOTES)).live()
     talk.say(book(1, symbol_id=ADA), book(5, symbol_id=ADA))
     assert talk.kinds[2:] == ["heartbeat"]
-    assert talk.session.stats().jumps == {"book": 1}
+    assert talk.session.stats().jumps == {("book", ADA): 1}
     assert talk.session.stats().surplus == 2
 
 

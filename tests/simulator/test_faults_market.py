@@ -302,4 +302,5 @@ def test_our_client_tells_of_a_lost_delta_and_of_one_that_came_twice(
         # A gap stands right before the message that shows it.
         after = items[items.index(gaps[0]) + 1]
         assert (after.type, after.sequence) == ("book", number + 3)
-        assert stream.stats().jumps == {"book": 2, "trade": 1}
+        assert sum(stream.stats().jumps.values()) == 3
+        assert stream.stats().jumps["book", BTC] == 2

@@ -184,4 +184,4 @@ def summary(chaos: Chaos, client: Client, ledger: Ledger, seed: int, seconds: fl
         f" {counts['SequenceGap']} sequence gaps, those of repetitions included"
     )
     yield f"  {chaos.dawdler.times} slow callbacks, {stats.queued_most} messages queued at most"
-    yield f"  {dict(stats.gaps)}, jumps {dict(stats.jumps)}"
+    yield f"  {dict(stats.gaps)}, {sum(stats.jumps.values())} jumps of {len(stats.jumps)} sequences"
