@@ -18,6 +18,7 @@ import platform
 import random
 import re
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -77,7 +78,7 @@ class Ours:
         return book.best_ask, book.best_bid
 
 
-class Plain:
+class Plain(ABC):
     """What the others have in common: two mappings of price to size a symbol."""
 
     def __init__(self) -> None:
@@ -99,8 +100,8 @@ class Plain:
     def made(self, message: Book) -> Any:
         return dict(message.asks), dict(message.bids)
 
-    def top(self, symbol_id: Any, count: int) -> Top:
-        raise NotImplementedError
+    @abstractmethod
+    def top(self, symbol_id: Any, count: int) -> Top: ...
 
 
 class Smallest(Plain):
@@ -243,8 +244,8 @@ class PlainL3(Plain):
                 side[price] = {order_id: size}
             prices[order_id] = price
 
-    def sides(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def sides(self) -> Any: ...
 
     def top(self, symbol_id: Any, count: int) -> Top:
         return tuple(

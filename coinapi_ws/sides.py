@@ -7,6 +7,7 @@ measurements behind that.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Context, Decimal
@@ -30,7 +31,7 @@ _UPDATE_TYPES: Final = _SETTING | _SUBTRACTING | _REMOVING
 Key = Any
 
 
-class Side:
+class Side(ABC):
     """The asks or the bids of a book, to read: iterated, they are its levels from the best to the worst.
 
     A level is the very :class:`~coinapi_ws.Level` that the message had, so price and size are as they came. For the
@@ -68,17 +69,17 @@ class Side:
         level = self._levels.get(self._key(price))
         return None if level is None else level.size
 
+    @abstractmethod
     def _flaw(self, changes: Iterable[Any]) -> str | None:
         """Say what keeps these from being applied, None where nothing does."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _replace(self, entries: Iterable[Any]) -> None:
         """Hold these and nothing else."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _change(self, changes: Iterable[Any]) -> None:
         """Apply changes, whose `_flaw` is None."""
-        raise NotImplementedError
 
     def _key(self, price: Any) -> Key:
         # A minus would round a Decimal to the program's context.

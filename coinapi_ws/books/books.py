@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Generic, TypeVar
@@ -30,20 +31,20 @@ class BookState(Enum):
     STALE = "stale"
 
 
-class _Tops:
+class _Tops(ABC):
     """What follows from the best levels of both sides."""
 
     __slots__ = ()
 
     @property
+    @abstractmethod
     def best_ask(self) -> Level | None:
         """The lowest ask, None where there is none."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def best_bid(self) -> Level | None:
         """The highest bid, None where there is none."""
-        raise NotImplementedError
 
     @property
     def is_crossed(self) -> bool:
