@@ -26,7 +26,8 @@ def apply_l3(orders: Side, changes: list[tuple[Any, Any, Any, Any]]) -> None:
         if update == "DELETE" or (update in ("ADD", "UPDATE", "SET", None) and not size):
             orders.pop(key, None)
         elif update in ("ADD", "UPDATE", "SET", None):
-            orders[key] = (price, size)
+            is_more = update == "ADD" and order_id is None and key in orders  # of a level that is there
+            orders[key] = (price, orders[key][1] + size if is_more else size)
         elif key in orders:
             known_price, known_size = orders.pop(key)
             if known_size > size:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, overload
 from ..client.client import Client
 from ..client.registry import Registry
 from ..client.states import ClientState
-from ..events import Connected, Disconnected, Dropped, Event, Reconnecting, SequenceGap
+from ..events import Cause, Connected, Disconnected, Dropped, Event, Reconnecting, SequenceGap
 from ..exceptions import ConfigurationError, UsageError
 from ..messages import Book, BookL3, Heartbeat, Message
 from ..subscription import Scope
@@ -270,7 +270,7 @@ class BookKeeper:
 
     def _take_gap(self, gap: SequenceGap) -> None:
         kept = self._books.get((gap.type, gap.symbol_id))
-        if kept is not None:
+        if kept is not None and gap.type in _CHANGED_TYPES:
             self._apply(kept, gap)
 
     def _take_dropped(self, dropped: Dropped) -> None:
@@ -282,7 +282,8 @@ class BookKeeper:
         self._connections += 1
 
     def _take_disconnected(self, ending: Disconnected) -> None:
-        if ending.stage in ("hello", "live"):
+        waited_in_vain = ending.cause is Cause.RATE_LIMIT and ending.initiator == "network"  # to send its hello
+        if ending.stage in ("hello", "live") and not waited_in_vain:
             self._connections = max(0, self._connections - 1)
         if not self._connections:  # else another one takes over, or a Reconnecting says that it cannot
             self._empty_all(f"the connection ended: {ending.detail}")

@@ -73,7 +73,7 @@ class Handover:
         # With one handover after the other, what the first has not brought yet since it was the second.
         self._behind: set[Key] = set() if before is None else before.not_from_second()
         self._shown: set[Key] = set()  # that came from the second, delivered or not
-        self._switched: set[Key] = set()  # books that come from the second for good
+        self._switched: dict[Key, int] = {}  # books that come from the second for good, and their next sequence
         self._held: dict[Key, HeldBook] = {}
         self._lost: dict[Key, SequenceGap] = {}  # changes of the second that no snapshot has made good yet
         self._first_has_ended = False
@@ -89,7 +89,7 @@ class Handover:
 
     def not_from_second(self) -> set[Key]:
         """Return what the second has brought no update of that was delivered."""
-        return self._delivered.times.keys() - self._from_second - self._switched
+        return self._delivered.times.keys() - self._from_second - self._switched.keys()
 
     def take_first(self, items: list[Item]) -> list[Item]:
         """Return what of the first connection is to be delivered."""
@@ -115,15 +115,27 @@ class Handover:
                 passed.append(item)
         return passed
 
+    def lacking(self) -> list[Item]:
+        """Return what books of the second lack, once nothing comes of the first; from then on they are as they come."""
+        lost, self._lost = self._lost, {}
+        self._switched |= {key: gap.received for key, gap in lost.items()}
+        return list(lost.values())
+
     def end_first(self) -> int:
         """Take note that the first connection has ended; return how many things the second has not shown yet."""
         self._first_has_ended = True
-        return len(self._delivered.times.keys() - self._shown - self._switched)
+        return len(self._delivered.times.keys() - self._shown - self._switched.keys())
 
     def lose_second(self) -> None:
-        """Take note that the second connection ended and the first goes on: nothing builds on what was held back."""
+        """Take note that the second connection ended and the first goes on: nothing builds on what was held back.
+
+        What books had from the second lacks what the first will not be asked for; :meth:`lacking` says so.
+        """
         self._held.clear()
-        self._lost.clear()
+        self._lost = {
+            key: SequenceGap(type=str(key[0]), symbol_id=str(key[1]), expected=expected, received=expected + 1)
+            for key, expected in self._switched.items()
+        }
 
     def seam(self, *, is_whole: bool) -> tuple[int | None, int | None]:
         """Return the times of the first one's last message and of the second one's first, None where there is none.
@@ -136,8 +148,8 @@ class Handover:
         return (None if last is None else time_ns_of(last)), (None if first is None else time_ns_of(first))
 
     def finish(self) -> list[Item]:
-        """Return the books that were held back to the end, since later changes build on them, and what they lack."""
-        return [*self._lost.values(), *(book.as_snapshot() for book in self._held.values())]
+        """Return the books that were held back to the end, since later changes build on them."""
+        return [book.as_snapshot() for book in self._held.values()]
 
     def _passes_first(self, item: Item) -> bool:
         if isinstance(item, SequenceGap):
@@ -175,11 +187,12 @@ class Handover:
             return [gap]
         self._held.pop(key, None)  # it is wrong now; the next snapshot will do
         self._lost[key] = gap
-        return []
+        return self.lacking() if self._first_has_ended else []
 
     def _take_book(self, message: Book | BookL3) -> list[Item]:
         key = key_of(message)
         if key in self._switched:
+            self._switched[key] = (message.sequence or 0) + 1
             return [message] if self._passes(message, from_second=True) else []
         held = self._held.pop(key, None)
         if held is not None:
@@ -188,6 +201,8 @@ class Handover:
             held = HeldBook(message)
         if held is None or not held.is_whole:
             self._note_lost(key, message)
+            if self._first_has_ended:
+                return [*self.lacking(), *self._take_book(message)]
             self.duplicates += 1
             return []
         self._lost.pop(key, None)
@@ -195,7 +210,7 @@ class Handover:
             self._held[key] = held
             self.duplicates += 1
             return []
-        self._switched.add(key)
+        self._switched[key] = (message.sequence or 0) + 1
         snapshot = held.as_snapshot()
         self._delivered.note(snapshot)
         return [snapshot]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from ..events import Dropped, SequenceGap, Undecodable
@@ -200,6 +201,12 @@ class DeliveryQueue:
         newest: dict[Key, int] = {}
         kept: list[tuple[Item, int]] = []
         for item, size in self._entries:
+            if isinstance(item, SequenceGap) and item.type in STATE_TYPES:
+                place = newest.setdefault((SequenceGap, item.type, item.symbol_id), len(kept))
+                first = kept[place][0] if place < len(kept) else item
+                assert isinstance(first, SequenceGap)
+                kept[place : place + 1] = [(replace(first, received=item.received), 0)]
+                continue
             if not isinstance(item, Message) or item.type not in STATE_TYPES:
                 kept.append((item, size))
                 continue

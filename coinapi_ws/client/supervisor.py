@@ -448,6 +448,7 @@ class Supervisor:
         """Let the second connection be the one, now that the first has ended."""
         now = self._clock()
         left = takeover.handover.end_first()
+        self._give(takeover.handover.lacking())
         if not takeover.second_was_live:
             self._gaps.cut(ending, scope)
             self._quiet.down()
@@ -473,6 +474,7 @@ class Supervisor:
         self._give([HandoverFailed(reason=ending.summary())])
         if handover.has_switched:
             # Some books came from the second already; only a new beginning makes them whole.
+            self._give(handover.lacking())
             self._take(first, first.close())
 
     def _end_merging(self) -> None:

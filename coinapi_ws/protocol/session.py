@@ -411,7 +411,7 @@ class Session:
             return
         self._to_renew.clear()
         self._unsent.extend(frames)
-        self._sequences.scope_changed(kept_by(put_back, without))
+        self._sequences.scope_changed(kept_by(frames, without))
         self._send_scope_frames(now)
 
     def _wait_for_budget(self, now: float, allowed: float) -> None:

@@ -222,11 +222,26 @@ def test_a_gap_before_the_switch_is_made_good_by_another_snapshot() -> None:
     assert both.finish() == []
 
 
-def test_a_gap_that_was_not_made_good_is_told_at_the_end() -> None:
+def test_a_gap_that_was_not_made_good_is_told_when_the_first_ends() -> None:
+    """Who keeps the book must not believe that nothing happens."""
     both = handover(book(5))
     both.take_second([book(3, is_snapshot=True, sequence=1), gap(2, 4), book(6, sequence=4), book(7, sequence=5)])
     both.end_first()
-    assert both.finish() == [gap(2, 6)]  # 2 to 5 were not delivered
+    assert both.lacking() == [gap(2, 6)]  # 2 to 5 were not delivered
+    assert both.lacking() == []
+    assert both.take_second([book(8, sequence=6)]) == [book(8, sequence=6)]
+
+
+def test_a_gap_after_the_first_has_ended_is_told_at_once() -> None:
+    both = handover(book(9))
+    both.end_first()
+    both.take_second([book(3, is_snapshot=True, sequence=1)])
+    late = book(4, sequence=4)
+    assert both.take_second([gap(2, 4), late]) == [gap(2, 4), late]
+    both = handover(book(9))
+    both.end_first()
+    assert both.take_second([late]) == [gap(4, 5), late]
+    assert both.finish() == []
 
 
 def test_a_book_that_has_not_caught_up_is_told_at_the_end() -> None:
@@ -244,7 +259,7 @@ def test_what_cannot_be_understood_before_the_switch_is_as_good_as_lost() -> Non
     both = handover(book(9))
     assert both.take_second([book(3, is_snapshot=True), book(4, (None, 1.0), sequence=2), book(10, sequence=3)]) == []
     assert not both.has_switched
-    assert both.finish() == [gap(2, 4)]
+    assert both.lacking() == [gap(2, 4)]
     both = handover(book(5))
     assert both.take_second([book(6, (None, 1.0), is_snapshot=True, sequence=1)]) == []
     snapshot = book(7, (1.0, 1.0), is_snapshot=True)
@@ -252,14 +267,14 @@ def test_what_cannot_be_understood_before_the_switch_is_as_good_as_lost() -> Non
     assert both.finish() == []
 
 
-def test_changes_without_a_snapshot_are_told_at_the_end() -> None:
+def test_changes_without_a_snapshot_are_told_when_the_first_ends() -> None:
     both = handover(book(5))
     assert both.take_second([book(6, sequence=7), book(7, sequence=8)]) == []
     assert both.duplicates == 2
-    assert both.finish() == [gap(7, 9)]
+    assert both.lacking() == [gap(7, 9)]
     both = handover(Book(time_coinapi=at(1)))
     both.take_second([Book(time_coinapi=at(2))])
-    assert both.finish() == [gap(0, 1, symbol_id="")]
+    assert both.lacking() == [gap(0, 1, symbol_id="")]
 
 
 def test_a_book_that_has_no_time_switches_at_its_snapshot() -> None:
@@ -326,7 +341,15 @@ def test_once_the_second_is_lost_nothing_is_told_of_what_it_held_back() -> None:
     both = handover(book(9), book(9, symbol_id=ADA))
     both.take_second([book(3, is_snapshot=True), book(8, symbol_id=ADA)])
     both.lose_second()
-    assert both.finish() == []
+    assert both.finish() == both.lacking() == []
+
+
+def test_once_the_second_is_lost_its_books_are_told_to_lack_something() -> None:
+    both = handover(book(5))
+    both.take_second([book(6, is_snapshot=True, sequence=3), book(7, sequence=4)])
+    both.lose_second()
+    assert both.lacking() == [gap(5, 6)]
+    assert both.take_first([book(8, sequence=9)]) == []
 
 
 def test_what_the_second_has_brought_is_not_behind() -> None:

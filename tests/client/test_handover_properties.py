@@ -139,6 +139,7 @@ class Plan:
             elif second:
                 out += handover.take_second([second.pop(0)])
         handover.end_first()
+        out += handover.lacking()
         after = len(second) if self.finish_early is None else min(self.finish_early, len(second))
         out += handover.take_second(second[:after])
         return out + handover.finish() + second[after:]
