@@ -191,7 +191,9 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_draws_again(terminal) -> None:
             time.sleep(0.01)
         shown.process.send_signal(signal.SIGCONT)
         shown.read_until(lambda text: "spread" in text.partition(LEAVE)[2])
-        assert shown.text.partition(LEAVE)[2].startswith(ENTER + HOME)
+        after = shown.text.partition(LEAVE)[2]
+        assert after.startswith(ENTER)  # what comes next may be the rest of a picture that was interrupted
+        assert HOME in after
         shown.process.send_signal(signal.SIGINT)
         assert shown.end() == 130
     assert shown.text.count(LEAVE) == 2
