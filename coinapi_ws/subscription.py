@@ -244,6 +244,16 @@ class Scope:
         probes = (Book(type=name, symbol_id=symbol_id[:-1]) for symbol_id in left_out for name in names)
         return None if any(map(asked.may_match, probes)) else scope
 
+    def most_that_can_leave(self, symbol_ids: Iterable[str], *, wire: str = WIRE_HELLO) -> set[str]:
+        """Return as many of these symbols as :meth:`without_symbols` can leave out together."""
+        leaving = set(symbol_ids)
+        if self.without_symbols(leaving, wire=wire) is None:
+            every, leaving = sorted(leaving), set()
+            for symbol_id in every:
+                if self.without_symbols({*leaving, symbol_id}, wire=wire) is not None:
+                    leaving.add(symbol_id)
+        return leaving
+
     def check_endpoint(self, endpoint: Endpoint) -> None:
         """Raise ``ConfigurationError`` where the product behind an endpoint cannot serve a member."""
         for member in self._members:

@@ -398,7 +398,8 @@ class Session:
 
     def _renew(self, now: float) -> None:
         wire = self._options.wire
-        without = self._scope.without_symbols(self._to_renew, wire=wire)
+        renewed = self._scope.most_that_can_leave(self._to_renew, wire=wire)
+        without = self._scope.without_symbols(renewed, wire=wire)
         if without is None:
             self._to_renew.clear()
             return
@@ -409,7 +410,7 @@ class Session:
         if allowed > now:
             self._deadlines.set("scope", allowed)  # nothing is out of the scope while the budget is waited for
             return
-        self._to_renew.clear()
+        self._to_renew -= renewed  # where not all could leave at once, the others follow
         self._unsent.extend(frames)
         self._sequences.scope_changed(kept_by(frames, without))
         self._send_scope_frames(now)

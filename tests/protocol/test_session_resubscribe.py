@@ -153,3 +153,27 @@ def test_frame_by_frame_it_goes_and_comes_back_too(converse: Converse) -> None:
     assert talk.session.scope == Scope(*SCOPE, kept)
     items = talk.say(book(5), book(1, is_snapshot=True))
     assert all(isinstance(item, Message) for item in items)
+
+
+def test_where_not_all_can_leave_at_once_the_others_follow(converse: Converse) -> None:
+    talk = converse(scope=SCOPE).live()
+    resubscribe(talk, ADA, BTC, ETH)
+    everything = [ADA, BTC, ETH]
+    assert symbols(talk)[1:] == [[ETH], everything, [ADA, BTC], everything]
+
+
+def test_who_asks_for_the_last_one_cancels_nobody(converse: Converse) -> None:
+    talk = converse(scope=SCOPE).live(*LIMIT)
+    resubscribe(talk, BTC)  # takes what is left of the budget
+    resubscribe(talk, ADA, BTC)
+    resubscribe(talk, ETH)
+    assert len(symbols(talk)) == 3
+    talk.advance(20.0)
+    everything = [ADA, BTC, ETH]
+    assert symbols(talk)[3:] == [[ETH], everything, [ADA, BTC], everything]
+
+
+def test_what_can_never_leave_keeps_nobody(converse: Converse) -> None:
+    talk = converse(scope=SCOPE).live()
+    resubscribe(talk, BTC, "KRAKEN_SPOT_BTC_USD")
+    assert symbols(talk)[1:] == [[ADA, ETH], [ADA, BTC, ETH]]
