@@ -1,8 +1,9 @@
-"""Build the sdist and the wheel, install each in a fresh environment, run the suite from the unpacked sdist.
+"""Build the sdist and the wheel, install each in a fresh environment, run tests from the unpacked sdist.
 
     python .ci/package.py SCRATCH_DIRECTORY [PYTEST_ARGUMENT...]
 
-The suite runs against the wheel. The sdist must install exactly the same files, so it needs no second run.
+All tests are collected there, so none lacks a file, and those of the arguments run, against the wheel. The sdist must
+install exactly the same files, so it needs no second run.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def main() -> None:
 
     for executables in (from_wheel, from_sdist):
         run(str(executables / "coinapi-ws"), "--help", cwd=scratch)
+    run(str(from_wheel / "pytest"), "--collect-only", "-qq", cwd=source)
     run(str(from_wheel / "pytest"), *sys.argv[2:], cwd=source)
 
 
