@@ -229,7 +229,8 @@ class BookKeeper:
     def reading(self, symbol_id: str, *, type: str = "book") -> AbstractContextManager[Any]:
         """Hold a book still, to read what a snapshot does not say: ``with keeper.reading(symbol_id) as book: …``.
 
-        Be quick: the messages of this book, and of all others behind them, wait meanwhile. Read only. Raises
+        Be quick: the messages of this book, and of all others behind them, wait meanwhile. Hold one book at a time, and
+        neither close nor join the client meanwhile. Read only; :meth:`state` says whether it is true. Raises
         ``UsageError`` where there is no such book yet. Any thread; blocks while the book takes a message.
         """
         return self._reading((type, symbol_id))

@@ -202,7 +202,9 @@ class Client:
         False: the scope does not name each of them as ``ID$`` and no other way, or names nothing else; then
         :meth:`reconnect` is what is left. Raises ``UsageError`` once the client is closed.
         """
-        symbol_ids = frozenset(symbol_ids)
+        if isinstance(symbol_ids, str):
+            raise ConfigurationError(f"symbol_ids is a list; write [{symbol_ids!r}]")
+        symbol_ids = frozenset(symbol_id.removesuffix("$") for symbol_id in symbol_ids)
         if self.scope.without_symbols(symbol_ids, wire=self._options.wire) is None:
             return False
         self._worker.renew(symbol_ids)

@@ -14,6 +14,7 @@ from coinapi_ws import (
     Cause,
     Client,
     ClientState,
+    ConfigurationError,
     ConnectionGap,
     Disconnected,
     Live,
@@ -135,3 +136,9 @@ def test_a_call_in_a_callback_is_as_good_as_any_other(make_client: MakeClient) -
             with client:
                 eventually(lambda: len(hellos) == 2)
         assert [ETH in hello for hello in hellos] == [False, True]
+
+
+def test_symbols_are_a_list_of_ids() -> None:
+    client = Client(None, BOOKS, endpoint="ws://127.0.0.1:1/")
+    with pytest.raises(ConfigurationError, match=r"write \['COINBASE_SPOT_BTC_USD'\]"):
+        client.resubscribe("COINBASE_SPOT_BTC_USD")
