@@ -43,6 +43,9 @@ def test_a_scenario_runs_for_any_program(start, scenario: Path) -> None:
 
 
 def test_the_line_that_it_suggests_works_over_tls(start, scenario: Path, tmp_path: Path) -> None:
+    fields = json.loads(scenario.read_text())
+    del fields["timeline"][-1]  # a program that is slow to start must not meet the cut
+    scenario.write_text(json.dumps(fields))
     server = start("simulate", "--scenario", scenario, "--tls", "--ca-file", tmp_path / "ca.pem")
     url = server.line().strip()
     assert url.startswith("wss://localhost:")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,6 +90,8 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
             ours, theirs = os.openpty()
             stack.callback(os.close, ours)
             set_size(ours, 80, 24)
+            # A process group of its own stops for Ctrl-Z, that of the tests only where it is not orphaned (POSIX).
+            group: dict[str, Any] = {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
             left_out = ("COVERAGE_PROCESS", "NO_COLOR", "COLUMNS", "LINES", "COINAPI_API_KEY")
             inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
             process = stack.enter_context(
@@ -97,6 +100,7 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
                     stdout=theirs,
                     stderr=subprocess.PIPE,
                     env={**inherited, "PYTHONIOENCODING": "utf-8", "TERM": "xterm", **variables},
+                    **group,
                 )
             )
             os.close(theirs)
