@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from ..events import Dropped, SequenceGap, Undecodable
 from ..messages import Message
@@ -25,6 +25,12 @@ _RESUME_PART: Final = 7 / 8
 _CONFLATED_PART: Final = 3 / 4
 #: A wait is no longer than this, so that Ctrl-C works where a wait cannot be interrupted (F17).
 _SLICE_SECONDS: Final = 0.2
+
+
+class Deliver(Protocol):
+    """Takes items, the bytes that they had, and whether those beyond the queue's bounds are to be dropped."""
+
+    def __call__(self, items: list[Item], size: int, *, may_drop: bool) -> object: ...
 
 
 class DeliveryQueue:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from ..drivers.selector import SelectorConnection
 from ..events import Cause, Disconnected, Event, HandedOver, HandoverFailed, Live, Reconnecting
@@ -20,6 +20,7 @@ from ..protocol.states import SessionState
 from ..subscription import Scope
 from .gaps import ConnectionGaps
 from .handover import Delivered, Handover
+from .queueing import Deliver
 from .quiet import QuietWatch
 from .settings import HANDOVER, NOW, ClientSettings
 from .states import ClientState
@@ -33,12 +34,6 @@ MAX_UNKNOWN_REFUSALS: Final = 5
 #: A key that was just made is refused for some minutes; it is tried no more often than this.
 FRESH_KEY_RETRY_SECONDS: Final = 10.0
 _TOO_SLOW: Final = "the queue had no room for {:g} s: callbacks, or an iteration, did not take the messages in time"
-
-
-class Deliver(Protocol):
-    """Takes items, the bytes that they had, and whether those beyond the queue's bounds are to be dropped."""
-
-    def __call__(self, items: list[Item], size: int, *, may_drop: bool) -> object: ...
 
 
 class Supervisor:
