@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from client_harness import BTC, NOTICE, Life, at, trade
-from peers import Listener, url_of
+from peers import Listener, ServerSide, url_of
 
 from coinapi_ws import (
     Book,
@@ -290,3 +290,38 @@ def test_a_planned_handover_does_not_keep_from_parking(live_it: LiveIt, listener
     life.advance(100)
     assert life.state is ClientState.PARKED
     assert len(life.made) == 2
+
+
+def book_handover(live_it: LiveIt, listener: Listener) -> tuple[Life, ServerSide, ServerSide]:
+    """A client with a book of the first connection, and a second one beside it."""
+    scope = Scope(Subscription(["book"], symbol_ids=[f"{BTC}$"]))
+    life = live_it(url_of(listener), scope=scope, on_reconnect_notice="handover").start()
+    first = life.live(listener)
+    first.text(book(9, 1, 100, snapshot=True))
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    return life, first, life.live(listener)
+
+
+def test_what_a_book_of_the_second_lacks_is_told_when_the_first_ends(live_it: LiveIt, listener: Listener) -> None:
+    """Else whoever keeps the book would believe that nothing happens."""
+    life, first, second = book_handover(live_it, listener)
+    second.text(book(10, 5, 101))  # a change, and no snapshot before it
+    while life.turn(0.2):
+        pass
+    assert life.of(SequenceGap) == []
+    life.hang_up(first, 1001)
+    assert [(gap.expected, gap.received) for gap in life.of(SequenceGap)] == [(5, 6)]
+    assert [type(item) for item in life.items[-2:]] == [SequenceGap, HandedOver]
+
+
+def test_books_that_came_from_a_second_that_is_lost_are_told_to_lack_something(
+    live_it: LiveIt, listener: Listener
+) -> None:
+    """The first one's changes do not go on from there, and its end may take a while."""
+    life, _, second = book_handover(live_it, listener)
+    second.text(book(10, 5, 101, snapshot=True))
+    life.until(Book)
+    life.cut(second)
+    assert [(gap.expected, gap.received) for gap in life.of(SequenceGap)] == [(6, 7)]
+    assert [connection.state for connection in life.supervisor.connections()] == [SessionState.CLOSING]
