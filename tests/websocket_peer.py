@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from contextvars import ContextVar
 from hashlib import sha1
 from itertools import cycle
 from typing import Any, Final
 
-from coinapi_ws.protocol.websocket import Upgraded, WebSocket
+from coinapi_ws.protocol.websocket import TextReceived, Upgraded, WebSocket, WebSocketEvent
 
 CONTINUATION: Final = 0x0
 TEXT: Final = 0x1
@@ -16,6 +17,9 @@ BINARY: Final = 0x2
 CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
+
+#: Which lane `open_websocket` takes, where it is not told.
+FAST_LANE: Final = ContextVar("FAST_LANE", default=True)
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
@@ -84,14 +88,29 @@ class ClientReader:
         return self.frames[before:]
 
 
-def open_websocket(*headers: str, max_message_bytes: int = 1_000_000, compression: bool = False) -> WebSocket:
+def open_websocket(
+    *headers: str, max_message_bytes: int = 1_000_000, compression: bool = False, fast_lane: bool | None = None
+) -> WebSocket:
     """A WebSocket that was upgraded, its `Upgraded` taken."""
-    websocket = WebSocket("example.test", "/", max_message_bytes=max_message_bytes, compression=compression)
+    fast_lane = FAST_LANE.get() if fast_lane is None else fast_lane
+    websocket = WebSocket(
+        "example.test", "/", max_message_bytes=max_message_bytes, compression=compression, fast_lane=fast_lane
+    )
     websocket.start()
     websocket.receive_data(accept(websocket.data_to_send(), *headers))
     [upgraded] = websocket.events()
     assert isinstance(upgraded, Upgraded)
     return websocket
+
+
+def heard(websocket: WebSocket) -> list[WebSocketEvent]:
+    """The events that wait, with each text by itself."""
+    events: list[WebSocketEvent] = []
+    for event in websocket.events():
+        events += (
+            [TextReceived([payload]) for payload in event.payloads] if isinstance(event, TextReceived) else [event]
+        )
+    return events
 
 
 def frames_of(websocket: WebSocket) -> list[tuple[int, bytes]]:

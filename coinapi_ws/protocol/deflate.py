@@ -83,10 +83,20 @@ class BoundedDeflate(Extension):
         if not self._compressed:
             return None
         rest = self._inflate(_MESSAGE_END)
+        self._begin_anew_if_due()
+        return rest
+
+    def inflate_message(self, payload: bytes) -> bytes | CloseReason:
+        """Inflate the payload of a message of one frame, that no one else has seen."""
+        self._inflated_bytes = 0
+        inflated = self._inflate(payload + _MESSAGE_END)
+        self._begin_anew_if_due()
+        return inflated
+
+    def _begin_anew_if_due(self) -> None:
         if self._inflater.eof or not self._keep_context:
             # A final block ends the stream, and the next message begins a new one.
             self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        return rest
 
     def _inflate(self, data: bytes) -> bytes | CloseReason:
         room = self._max_message_bytes - self._inflated_bytes

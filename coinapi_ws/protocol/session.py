@@ -311,7 +311,8 @@ class Session:
             if self._state is SessionState.CLOSED:
                 break
             if isinstance(event, TextReceived):
-                self._take_text(event.payload, now, received_ns)
+                for payload in event.payloads:
+                    self._take_text(payload, now, received_ns)
             elif isinstance(event, BinaryReceived):
                 self._messages += 1
                 self._items.append(Undecodable(reason="a binary frame", received_ns=received_ns, payload=event.payload))

@@ -1,8 +1,9 @@
 """A WebSocket client (RFC 6455) as pure state transitions: bytes in, events out, bytes out.
 
 wsproto does the handshake, framing, masking, fragmentation and closing, behind this module alone. What is added are
-limits on everything, events that hold whole messages, one clear end, and errors that show no payload. Usable
-without the rest of the package, for any path, with text and binary messages.
+limits on everything, events that hold whole messages, one clear end, errors that show no payload, and a fast lane
+(``fastlane.py``) past wsproto for the one kind of frame that market data is made of. Usable without the rest of the
+package, for any path, with text and binary messages.
 
 Not thread-safe; it never blocks. The rows W1 to W14 are explained in the project's hazard tests.
 """
@@ -27,6 +28,7 @@ from wsproto.utilities import ProtocolError as WsprotoError
 from ..exceptions import ConfigurationError, UsageError
 from ..options import DEFAULT_MAX_MESSAGE_BYTES
 from .deflate import BoundedDeflate
+from .fastlane import FrameInput
 
 #: Kept of a refused upgrade's body: enough for a reason, bounded (W8).
 MAX_REJECT_BODY_BYTES: Final = 4096
@@ -37,6 +39,7 @@ MAX_UNSENT_PONG_BYTES: Final = 64 * 1024
 MAX_CONTROL_PAYLOAD_BYTES: Final = 125  # RFC 6455, section 5.5
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._:\[\]-]+")
+_BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 _TARGET: Final = re.compile(r"/[\x21-\x7e]*")
 
 ABNORMAL_CLOSURE: Final = 1006
@@ -75,9 +78,9 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class TextReceived:
-    """A whole text message."""
+    """Whole text messages, at least one, that came one after the other; what came together depends on the reads."""
 
-    payload: str = field(repr=False)
+    payloads: list[str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +126,8 @@ class WebSocket:
     """The client's end of one WebSocket connection.
 
     ``host`` is the Host header's value, ``target`` the request target. Give it bytes with :meth:`receive_data` and
-    :meth:`receive_eof`, take :meth:`events` and :meth:`data_to_send` after each. Raises ``ConfigurationError`` where
-    HTTP cannot carry host or target.
+    :meth:`receive_eof`, take :meth:`events` and :meth:`data_to_send` after each. ``fast_lane=False`` lets wsproto have
+    every frame: slower, and the same. Raises ``ConfigurationError`` where HTTP cannot carry host or target.
     """
 
     def __init__(
@@ -134,6 +137,7 @@ class WebSocket:
         *,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         compression: bool = False,
+        fast_lane: bool = True,
     ) -> None:
         if not (_is_sendable_host(host) and _TARGET.fullmatch(target)):
             # The target may hold the key: it is not repeated.
@@ -141,8 +145,10 @@ class WebSocket:
         self._host = host
         self._target = target
         self._max_message_bytes = max_message_bytes
-        self._extensions: list[Extension] = [BoundedDeflate(max_message_bytes)] if compression else []
+        deflate = BoundedDeflate(max_message_bytes) if compression else None
+        self._extensions: list[Extension] = [] if deflate is None else [deflate]
         self._connection = WSConnection(ConnectionType.CLIENT)
+        self._input = FrameInput(max_message_bytes, deflate, fast_lane=fast_lane)
         self._state = WebSocketState.IDLE
         self._events: deque[WebSocketEvent] = deque()
         self._ending: Closed | None = None  # what ends it once all bytes are read
@@ -150,6 +156,7 @@ class WebSocket:
         self._unsent_pong_bytes = 0
         self._latest_ping: bytes | None = None
         self._handshake_bytes = 0
+        self._head_tail = b""
         self._rejection: tuple[int, tuple[tuple[str, str], ...]] | None = None
         self._reject_body = b""
         self._text: StringIO | None = None
@@ -181,11 +188,9 @@ class WebSocket:
         """Take bytes that came from the peer, cut in any way; :meth:`events` reads them. Ignored after the end."""
         if not data or self._ending is not None or self._state in (WebSocketState.IDLE, WebSocketState.CLOSED):
             return
-        # The place of the fast lane: frames that need nothing of wsproto can be cut out here.
-        if self._state is WebSocketState.CONNECTING:
-            self._receive_handshake(data)
-        else:
-            self._connection.receive_data(data)
+        if self._connection.connection is None:
+            data = self._receive_handshake(data)
+        self._input.feed(data)
 
     def receive_eof(self) -> None:
         """Take note that the peer will send nothing more. Without a Close frame that is abnormal (T5)."""
@@ -198,16 +203,34 @@ class WebSocket:
         Bytes are read as the iteration goes on, so between two events the caller may speak or close, and how the
         bytes were cut makes no difference. Pings are answered, and ``state`` changes, as they are read.
         """
-        for event in self._connection.events():
-            if self._state is WebSocketState.CLOSED:
-                break  # nothing is read once an end was seen (W5)
-            self._take(event)
-            while self._events:
-                yield self._events.popleft()
+        yield from self._read()
+        while self._state is not WebSocketState.CLOSED:
+            if self._state is WebSocketState.OPEN:
+                if payloads := self._input.cut():
+                    yield TextReceived(payloads)
+                    continue  # the state may be another now
+                if self._input.refusal is not None:
+                    self._fail_for(self._input.refusal)
+                    break
+            is_whole = self._ending is None and self._state is WebSocketState.OPEN
+            frame = self._input.next_frame() if is_whole else self._input.rest()
+            if not frame:
+                break
+            self._connection.receive_data(frame)
+            yield from self._read()
         if self._ending is not None:
             self._give_up(self._ending)
         while self._events:
             yield self._events.popleft()
+
+    def _read(self) -> Iterator[WebSocketEvent]:
+        """Take what wsproto makes of its bytes."""
+        for event in self._connection.events():
+            if self._state is WebSocketState.CLOSED:
+                return  # nothing is read once an end was seen (W5)
+            self._take(event)
+            while self._events:
+                yield self._events.popleft()
 
     def data_to_send(self) -> bytes:
         """Return the bytes to send since the last call."""
@@ -267,18 +290,33 @@ class WebSocket:
     def _pong(self, payload: bytes) -> bytes:
         return self._connection.send(wsproto.events.Pong(payload=payload))
 
-    def _receive_handshake(self, data: bytes) -> None:
+    def _receive_handshake(self, data: bytes) -> bytes:
+        """Give wsproto the answer to the upgrade; return what came after it."""
         self._handshake_bytes += len(data)
         try:
-            self._connection.receive_data(data)
+            while data and self._connection.connection is None:
+                end = self._head_end(data)
+                head, data = data[:end], data[end:]
+                self._connection.receive_data(head)
         except (WsprotoError, ValueError, IndexError) as error:
             # A hostile response raises more than protocol errors (W2). Its text may quote the peer: name the type.
             violation = f"not a valid answer to the upgrade ({type(error).__name__})"
         else:
             if self._connection.connection is not None or self._handshake_bytes <= MAX_HANDSHAKE_BYTES:
-                return
+                return data
             violation = f"more than {MAX_HANDSHAKE_BYTES} bytes before the upgrade"
         self._ending = Closed(PROTOCOL_ERROR, violation=violation)
+        return b""
+
+    def _head_end(self, data: bytes) -> int:
+        """Return where in the data the blank line after a head ends, or all of it: h11 takes bare newlines too."""
+        before = self._head_tail
+        self._head_tail = (before + data)[-2:]
+        blank_line = _BLANK_LINE.search(before + data)
+        if blank_line is None:
+            return len(data)
+        self._head_tail = b""
+        return blank_line.end() - len(before)
 
     def _take(self, event: wsproto.events.Event) -> None:
         if isinstance(event, wsproto.events.TextMessage):
@@ -308,12 +346,12 @@ class WebSocket:
         if not self._fits(len(data) if data.isascii() else len(data.encode())):
             return
         if finished and self._text is None:
-            self._events.append(TextReceived(data))
+            self._events.append(TextReceived([data]))
         else:
             self._text = self._text or StringIO()
             self._text.write(data)
             if finished:
-                self._events.append(TextReceived(self._text.getvalue()))
+                self._events.append(TextReceived([self._text.getvalue()]))
         if finished:
             self._text, self._message_bytes = None, 0
 
@@ -352,12 +390,15 @@ class WebSocket:
         code, reason = int(event.code), event.reason or ""
         if self._connection.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
             # wsproto reports its own parse failure as if the peer had closed, and leaves its state (W3).
-            self.fail(code, f"the peer broke the protocol: {_VIOLATIONS.get(code, 'a frame that is not valid')}")
+            self._fail_for(code)
         elif self._state is WebSocketState.CLOSING:
             self._end(Closed(code, reason, clean=True))
         else:
             self._output.append(self._connection.send(event.response()))
             self._end(Closed(code, reason, clean=True, by_peer=True))
+
+    def _fail_for(self, code: int) -> None:
+        self.fail(code, f"the peer broke the protocol: {_VIOLATIONS.get(code, 'a frame that is not valid')}")
 
     def _give_up(self, closed: Closed) -> None:
         if self._state is WebSocketState.CLOSED:

@@ -17,6 +17,7 @@ from websocket_peer import (
     accept,
     frame,
     frames_of,
+    heard,
     open_websocket,
     text,
 )
@@ -32,6 +33,8 @@ from coinapi_ws.protocol.websocket import (
 
 EXTENSION: Final = "Sec-WebSocket-Extensions: permessage-deflate"
 NO_TAKEOVER: Final = "; server_no_context_takeover"
+
+pytestmark = pytest.mark.usefixtures("either_lane")
 
 
 class Deflater:
@@ -62,7 +65,7 @@ def compressed(payload: bytes, opcode: int = TEXT, *, fin: bool = True) -> bytes
 
 
 def failed(websocket: WebSocket, code: int) -> None:
-    [closed] = list(websocket.events())
+    [closed] = heard(websocket)
     assert isinstance(closed, Closed)
     assert closed.violation is not None
     assert closed.code == code
@@ -93,17 +96,17 @@ def test_parameters_that_rfc_7692_allows(parameters: str) -> None:
     websocket = WebSocket("example.test", max_message_bytes=1, compression=True)
     websocket.start()
     websocket.receive_data(accept(websocket.data_to_send(), EXTENSION + parameters))
-    assert list(websocket.events()) == [Upgraded((), compression=True)]
+    assert heard(websocket) == [Upgraded((), compression=True)]
 
 
 def test_an_offer_that_is_not_taken_is_no_compression() -> None:
     websocket = WebSocket("example.test", max_message_bytes=10, compression=True)
     websocket.start()
     websocket.receive_data(accept(websocket.data_to_send()))
-    assert list(websocket.events()) == [Upgraded((), compression=False)]
+    assert heard(websocket) == [Upgraded((), compression=False)]
     websocket.receive_data(text("plain") + text("x", rsv=4))
-    plain, closed = list(websocket.events())
-    assert plain == TextReceived("plain")
+    plain, closed = heard(websocket)
+    assert plain == TextReceived(["plain"])
     assert isinstance(closed, Closed)
     assert closed.code == 1002
 
@@ -117,8 +120,8 @@ def test_messages_compressed_and_plain(takeover: bool) -> None:
         websocket.receive_data(compressed(deflate(payload)))
         websocket.receive_data(text(payload))
     websocket.receive_data(compressed(deflate(b"\x00\xff" * 40), BINARY))
-    expected = [TextReceived(payload) for payload in payloads for _ in range(2)]
-    assert list(websocket.events()) == [*expected, BinaryReceived(b"\x00\xff" * 40)]
+    expected = [TextReceived([payload]) for payload in payloads for _ in range(2)]
+    assert heard(websocket) == [*expected, BinaryReceived(b"\x00\xff" * 40)]
 
 
 def test_context_takeover_saves_what_was_said_before() -> None:
@@ -127,10 +130,10 @@ def test_context_takeover_saves_what_was_said_before() -> None:
     assert len(second) < len(first)
     websocket = deflating()
     websocket.receive_data(compressed(first) + compressed(second))
-    assert list(websocket.events()) == [TextReceived("abcdefghijklmnopqrstuvwxyz" * 2)] * 2
+    assert heard(websocket) == [TextReceived(["abcdefghijklmnopqrstuvwxyz" * 2])] * 2
     websocket = deflating(NO_TAKEOVER)
     websocket.receive_data(compressed(first) + compressed(second))
-    assert isinstance(list(websocket.events())[-1], Closed)
+    assert isinstance(heard(websocket)[-1], Closed)
 
 
 @pytest.mark.parametrize("window", [9, 12, 15])
@@ -139,7 +142,7 @@ def test_w2_windows_of_every_size_inflate(window: int) -> None:
     deflate = Deflater(window=window)
     payload = "".join(chr(33 + number * 7 % 90) for number in range(20_000))
     websocket.receive_data(compressed(deflate(payload)) + compressed(deflate(payload)))
-    assert list(websocket.events()) == [TextReceived(payload)] * 2
+    assert heard(websocket) == [TextReceived([payload])] * 2
 
 
 @pytest.mark.parametrize("takeover", [True, False])
@@ -156,11 +159,11 @@ def test_w14_control_frames_between_the_fragments_of_a_compressed_message(takeov
     for start in range(0, len(received), cut):
         websocket.receive_data(received[start : start + cut])
     pings = [PingReceived(b"p"), PingReceived(b"")]
-    assert list(websocket.events()) == [
+    assert heard(websocket) == [
         *pings,
-        TextReceived("first message " * 9),
+        TextReceived(["first message " * 9]),
         *pings,
-        TextReceived("second message " * 9),
+        TextReceived(["second message " * 9]),
     ]
 
 
@@ -174,11 +177,11 @@ def test_a_plain_message_in_fragments_beside_compressed_ones() -> None:
         + frame(CONTINUATION, b"wo")
         + compressed(deflate("three"))
     )
-    assert list(websocket.events()) == [
-        TextReceived("one"),
+    assert heard(websocket) == [
+        TextReceived(["one"]),
         PingReceived(b""),
-        TextReceived("two"),
-        TextReceived("three"),
+        TextReceived(["two"]),
+        TextReceived(["three"]),
     ]
 
 
@@ -210,7 +213,7 @@ def test_a_message_that_is_cut_short_does_not_inflate() -> None:
     websocket = deflating()
     stored = b"\x00\x05\x00\xfa\xffhel"  # a stored block of five bytes, of which three came
     websocket.receive_data(compressed(stored) + text("after"))
-    closed = list(websocket.events())[-1]
+    closed = heard(websocket)[-1]
     assert isinstance(closed, Closed)
     assert closed.code == 1007
 
@@ -226,7 +229,7 @@ def test_a_final_block_ends_a_message_and_the_next_begins_anew() -> None:
     final = compressor.compress(b"hello") + compressor.flush(zlib.Z_FINISH)
     websocket = deflating()
     websocket.receive_data((compressed(final + b"\x00") + compressed(final)) * 2)
-    assert list(websocket.events()) == [TextReceived("hello")] * 4
+    assert heard(websocket) == [TextReceived(["hello"])] * 4
 
 
 def test_what_follows_a_final_block_is_refused_and_not_lost_unseen() -> None:
@@ -278,7 +281,7 @@ def test_w9_a_message_that_inflates_to_exactly_the_limit(parts: int) -> None:
             received += frame(CONTINUATION, piece, fin=piece is pieces[-1])
         websocket.receive_data(received)
         if fits:
-            assert list(websocket.events()) == [TextReceived("x" * size)]
+            assert heard(websocket) == [TextReceived(["x" * size])]
         else:
             failed(websocket, 1009)
 
@@ -287,7 +290,7 @@ def test_w9_the_limit_is_for_each_message() -> None:
     websocket = deflating(max_message_bytes=1000)
     deflate = Deflater()
     websocket.receive_data(b"".join(compressed(deflate(b"x" * 900)) for _ in range(5)))
-    assert list(websocket.events()) == [TextReceived("x" * 900)] * 5
+    assert heard(websocket) == [TextReceived(["x" * 900])] * 5
 
 
 def test_what_we_send_is_not_compressed() -> None:

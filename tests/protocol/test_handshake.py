@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import wsproto
 import wsproto.events
-from websocket_peer import PING, PONG, TEXT, accept, close, frame, frames_of, refuse, text
+from websocket_peer import PING, PONG, TEXT, accept, close, frame, frames_of, heard, refuse, text
 
 from coinapi_ws.exceptions import ConfigurationError, UsageError
 from coinapi_ws.protocol.websocket import (
@@ -33,7 +33,7 @@ def start(target: str = "/v1/?a=b", *, compression: bool = False) -> tuple[WebSo
 def answered(answer: Callable[[bytes], bytes] | bytes, *, compression: bool = False) -> list[WebSocketEvent]:
     websocket, request = start(compression=compression)
     websocket.receive_data(answer if isinstance(answer, bytes) else answer(request))
-    return list(websocket.events())
+    return heard(websocket)
 
 
 def failed(events: list[WebSocketEvent]) -> Closed:
@@ -81,7 +81,7 @@ def test_with_a_server_that_we_did_not_write() -> None:
     assert isinstance(asked, wsproto.events.Request)
     assert (asked.host, asked.target) == ("example.test", "/path")
     websocket.receive_data(server.send(wsproto.events.AcceptConnection()))
-    assert [type(event) for event in websocket.events()] == [Upgraded]
+    assert [type(event) for event in heard(websocket)] == [Upgraded]
 
     websocket.send("hällo")
     websocket.send(b"\x00\xff")
@@ -90,7 +90,7 @@ def test_with_a_server_that_we_did_not_write() -> None:
 
     websocket.receive_data(server.send(wsproto.events.TextMessage("tschüss")))
     websocket.receive_data(server.send(wsproto.events.CloseConnection(1000, "done")))
-    assert list(websocket.events()) == [TextReceived("tschüss"), Closed(1000, "done", clean=True, by_peer=True)]
+    assert heard(websocket) == [TextReceived(["tschüss"]), Closed(1000, "done", clean=True, by_peer=True)]
     server.receive_data(websocket.data_to_send())
     [answer] = server.events()
     assert isinstance(answer, wsproto.events.CloseConnection)
@@ -104,7 +104,7 @@ def test_the_answer_may_be_cut_anywhere(cut: int) -> None:
     events = []
     for start_ in range(0, len(answer), cut):
         websocket.receive_data(answer[start_ : start_ + cut])
-        events += list(websocket.events())
+        events += heard(websocket)
     assert events == [Upgraded((("x-limit", "7"),))]
 
 
@@ -114,7 +114,7 @@ def test_what_comes_with_the_101_waits_until_the_caller_could_speak() -> None:
     events = websocket.events()
     assert next(events) == Upgraded(())
     websocket.send("first")
-    assert list(events) == [PingReceived(b"p"), TextReceived("data")]
+    assert list(events) == [PingReceived(b"p"), TextReceived(["data"])]
     assert frames_of(websocket) == [(TEXT, b"first"), (PONG, b"p")]
 
 
@@ -131,7 +131,7 @@ def test_w4_eof_after_the_101_loses_nothing_that_came_with_it() -> None:
     websocket, request = start()
     websocket.receive_data(accept(request) + text("data"))
     websocket.receive_eof()
-    assert list(websocket.events()) == [Upgraded(()), TextReceived("data"), Closed(1006)]
+    assert heard(websocket) == [Upgraded(()), TextReceived(["data"]), Closed(1006)]
 
 
 # A nonce is needed to make them, so they are made of the request.
@@ -197,10 +197,10 @@ def test_w1_a_violation_quotes_nothing_of_the_answer() -> None:
 def test_after_a_violation_nothing_is_sent_and_nothing_comes() -> None:
     websocket, request = start()
     websocket.receive_data(accept(request, without="Upgrade") + text("data"))
-    failed(list(websocket.events()))
+    failed(heard(websocket))
     websocket.receive_data(accept(request))
     websocket.receive_eof()
-    assert list(websocket.events()) == []
+    assert heard(websocket) == []
     assert websocket.data_to_send() == b""
     assert websocket.state is WebSocketState.CLOSED
 
@@ -209,10 +209,10 @@ def test_after_a_violation_nothing_is_sent_and_nothing_comes() -> None:
 def test_w12_interim_answers_say_nothing_yet(interim: str) -> None:
     websocket, request = start()
     websocket.receive_data(f"HTTP/1.1 {interim}\r\nLink: </x>\r\n\r\n".encode())
-    assert list(websocket.events()) == []
+    assert heard(websocket) == []
     assert websocket.state is WebSocketState.CONNECTING
     websocket.receive_data(accept(request) + text("data"))
-    assert list(websocket.events()) + list(websocket.events()) == [Upgraded(()), TextReceived("data")]
+    assert heard(websocket) + heard(websocket) == [Upgraded(()), TextReceived(["data"])]
 
 
 def test_w12_an_interim_answer_before_a_refusal() -> None:
@@ -224,7 +224,7 @@ def test_w12_an_interim_answer_before_a_refusal() -> None:
 def test_w12_redirects_are_refusals_and_not_followed(status: int) -> None:
     websocket, _ = start()
     websocket.receive_data(refuse(f"{status} Moved", "Location: wss://elsewhere.test/"))
-    assert rejected(list(websocket.events())).status == status
+    assert rejected(heard(websocket)).status == status
     assert websocket.data_to_send() == b""
 
 
@@ -239,27 +239,27 @@ def test_a_refusal_comes_when_its_body_is_whole() -> None:
     websocket, _ = start()
     answer = refuse("403 Forbidden", body=b"no privilege")
     websocket.receive_data(answer[:-1])
-    assert list(websocket.events()) == []
+    assert heard(websocket) == []
     websocket.receive_data(answer[-1:])
-    assert rejected(list(websocket.events())).body == b"no privilege"
+    assert rejected(heard(websocket)).body == b"no privilege"
 
 
 def test_w13_a_body_without_length_ends_with_the_connection() -> None:
     websocket, _ = start()
     websocket.receive_data(b"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\nbad ")
     websocket.receive_data(b"key")
-    assert list(websocket.events()) == []
+    assert heard(websocket) == []
     websocket.receive_eof()
-    assert rejected(list(websocket.events())).body == b"bad key"
+    assert rejected(heard(websocket)).body == b"bad key"
     websocket.receive_eof()
-    assert list(websocket.events()) == []
+    assert heard(websocket) == []
 
 
 def test_a_body_that_breaks_off_keeps_its_status() -> None:
     websocket, _ = start()
     websocket.receive_data(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 100\r\n\r\nbad key")
     websocket.receive_eof()
-    assert rejected(list(websocket.events())) == Rejected(401, (("content-length", "100"),), b"bad key")
+    assert rejected(heard(websocket)) == Rejected(401, (("content-length", "100"),), b"bad key")
 
 
 def test_a_malformed_body_keeps_its_status() -> None:
@@ -281,7 +281,7 @@ def test_w8_of_an_endless_refusal_the_beginning_is_kept() -> None:
     fed, events = 0, []
     while websocket.state is not WebSocketState.CLOSED:
         websocket.receive_data(b"x" * 1000)
-        events += list(websocket.events())
+        events += heard(websocket)
         fed += 1000
         assert fed <= 2 * MAX_REJECT_BODY_BYTES
     assert rejected(events).body == b"x" * MAX_REJECT_BODY_BYTES
@@ -294,7 +294,7 @@ def test_w8_a_refusal_in_endless_crumbs_is_cut_off() -> None:
     fed, events = 0, []
     while websocket.state is not WebSocketState.CLOSED:
         websocket.receive_data(crumb)
-        events += list(websocket.events())
+        events += heard(websocket)
         fed += len(crumb)
         assert fed <= 2 * MAX_HANDSHAKE_BYTES
     assert rejected(events).status == 401
@@ -312,7 +312,7 @@ def test_w8_an_endless_answer_is_cut_off(endless: bytes) -> None:
     fed, events = 0, []
     while websocket.state is not WebSocketState.CLOSED:
         websocket.receive_data(endless * 50)
-        events += list(websocket.events())
+        events += heard(websocket)
         fed += 50 * len(endless)
         assert fed <= 2 * MAX_HANDSHAKE_BYTES
     failed(events)
@@ -321,7 +321,7 @@ def test_w8_an_endless_answer_is_cut_off(endless: bytes) -> None:
 def test_w8_data_right_after_the_101_do_not_count_as_an_answer() -> None:
     websocket, request = start()
     websocket.receive_data(accept(request) + text("x" * 500) * (MAX_HANDSHAKE_BYTES // 500))
-    assert len(list(websocket.events())) == 1 + MAX_HANDSHAKE_BYTES // 500
+    assert len(heard(websocket)) == 1 + MAX_HANDSHAKE_BYTES // 500
 
 
 @pytest.mark.parametrize(
@@ -365,16 +365,16 @@ def test_w4_eof_before_an_answer() -> None:
     websocket, _ = start()
     websocket.receive_data(b"HTTP/1.1 101 Switching")
     websocket.receive_eof()
-    assert list(websocket.events()) == [Closed(1006)]
+    assert heard(websocket) == [Closed(1006)]
     websocket.receive_eof()
-    assert list(websocket.events()) == []
+    assert heard(websocket) == []
 
 
 def test_w4_before_the_start_there_is_nothing_to_end_and_nothing_to_hear() -> None:
     websocket = WebSocket("example.test", max_message_bytes=1)
     websocket.receive_eof()
     websocket.receive_data(b"HTTP/1.1 200 OK\r\n\r\n")
-    assert list(websocket.events()) == []
+    assert heard(websocket) == []
     assert websocket.state is WebSocketState.IDLE
 
 
@@ -392,5 +392,5 @@ def test_a_close_before_the_upgrade_just_ends(started: bool) -> None:
         websocket.start()
         websocket.data_to_send()
     websocket.close()
-    assert list(websocket.events()) == [Closed(1006)]
+    assert heard(websocket) == [Closed(1006)]
     assert websocket.data_to_send() == b""

@@ -14,6 +14,7 @@ from websocket_peer import (
     close,
     frame,
     frames_of,
+    heard,
     open_websocket,
     text,
 )
@@ -32,17 +33,19 @@ from coinapi_ws.protocol.websocket import (
     WebSocketState,
 )
 
+pytestmark = pytest.mark.usefixtures("either_lane")
+
 
 def failed(websocket: WebSocket, code: int) -> Closed:
     """The websocket failed the connection: one violation, one Close frame, nothing heard after."""
-    [closed] = list(websocket.events())
+    [closed] = heard(websocket)
     assert isinstance(closed, Closed)
     assert closed.violation is not None
     assert (closed.code, closed.clean, closed.by_peer) == (code, False, False)
     assert frames_of(websocket) == [(CLOSE, code.to_bytes(2, "big"))]
     websocket.receive_data(text("after") + close())
     websocket.receive_eof()
-    assert list(websocket.events()) == []
+    assert heard(websocket) == []
     assert websocket.data_to_send() == b""
     return closed
 
@@ -63,24 +66,24 @@ def test_messages_come_whole_and_in_order() -> None:
         + text("")
         + frame(BINARY)
     )
-    assert list(websocket.events()) == [
-        TextReceived("one"),
+    assert heard(websocket) == [
+        TextReceived(["one"]),
         PingReceived(b"p"),
         PongReceived(b"q"),
-        TextReceived("two"),
+        TextReceived(["two"]),
         BinaryReceived(b"\x00\xff"),
         BinaryReceived(b"whole"),
-        TextReceived(""),
+        TextReceived([""]),
         BinaryReceived(b""),
     ]
-    assert list(websocket.events()) == []
+    assert heard(websocket) == []
 
 
 def test_a_character_may_be_split_between_fragments() -> None:
     websocket = open_websocket()
     euro = "€".encode()
     websocket.receive_data(frame(TEXT, b"5" + euro[:1], fin=False) + frame(CONTINUATION, euro[1:] + b"!"))
-    assert list(websocket.events()) == [TextReceived("5€!")]
+    assert heard(websocket) == [TextReceived(["5€!"])]
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
@@ -90,7 +93,7 @@ def test_payloads_of_every_form_of_length(size: int) -> None:
     for number in range(12):  # the length itself may be cut anywhere
         websocket.receive_data(received[number : number + 1])
     websocket.receive_data(received[12:])
-    assert list(websocket.events()) == [BinaryReceived(b"b" * size), TextReceived("t" * size)]
+    assert heard(websocket) == [BinaryReceived(b"b" * size), TextReceived(["t" * size])]
     websocket.send("t" * size)
     websocket.send(b"b" * size)
     assert frames_of(websocket) == [(TEXT, b"t" * size), (BINARY, b"b" * size)]
@@ -110,14 +113,14 @@ def test_what_is_sent_is_masked_and_drained_once() -> None:
 def test_a_ping_is_answered_with_its_payload(payload: bytes) -> None:
     websocket = open_websocket()
     websocket.receive_data(frame(PING, payload))
-    assert list(websocket.events()) == [PingReceived(payload)]
+    assert heard(websocket) == [PingReceived(payload)]
     assert frames_of(websocket) == [(PONG, payload)]
 
 
 def test_events_show_no_payload() -> None:
     secret = "what was sent"
     events = [
-        TextReceived(secret),
+        TextReceived([secret]),
         BinaryReceived(secret.encode()),
         PingReceived(secret.encode()),
         PongReceived(secret.encode()),
@@ -143,7 +146,7 @@ def test_w1_calls_in_the_wrong_state_do_not_repeat_the_payload(state: str, call:
         websocket.close()
         if state == "closed":
             websocket.receive_data(close())
-            assert len(list(websocket.events())) == 1
+            assert len(heard(websocket)) == 1
     assert websocket.state.value == state
     before = websocket.data_to_send()
     with pytest.raises(UsageError, match=state) as caught:
@@ -273,8 +276,8 @@ def test_w3_a_violation_ends_once_with_one_close_frame(violation: str, compressi
 def test_w3_what_came_before_a_violation_is_not_lost() -> None:
     websocket = open_websocket()
     websocket.receive_data(text("one") + frame(PING, b"p") + frame(0x3))
-    events = list(websocket.events())
-    assert events[:2] == [TextReceived("one"), PingReceived(b"p")]
+    events = heard(websocket)
+    assert events[:2] == [TextReceived(["one"]), PingReceived(b"p")]
     assert isinstance(events[2], Closed)
     assert frames_of(websocket) == [(PONG, b"p"), (CLOSE, b"\x03\xea")]
 
@@ -284,7 +287,7 @@ def test_w3_a_violation_while_closing_sends_no_second_close_frame() -> None:
     websocket.close(1000)
     assert frames_of(websocket) == [(CLOSE, b"\x03\xe8")]
     websocket.receive_data(frame(0x3))
-    [closed] = list(websocket.events())
+    [closed] = heard(websocket)
     assert isinstance(closed, Closed)
     assert closed.violation is not None
     assert websocket.data_to_send() == b""
@@ -304,9 +307,9 @@ def test_w4_eof_while_open() -> None:
     websocket = open_websocket()
     websocket.receive_data(text("one") + frame(TEXT, b"half", fin=False))
     websocket.receive_eof()
-    assert list(websocket.events()) == [TextReceived("one"), Closed(1006)]
+    assert heard(websocket) == [TextReceived(["one"]), Closed(1006)]
     websocket.receive_eof()
-    assert list(websocket.events()) == []
+    assert heard(websocket) == []
     assert websocket.data_to_send() == b""
 
 
@@ -314,20 +317,20 @@ def test_w4_eof_while_closing() -> None:
     websocket = open_websocket()
     websocket.close()
     websocket.receive_eof()
-    assert list(websocket.events()) == [Closed(1006)]
+    assert heard(websocket) == [Closed(1006)]
 
 
 def test_w4_eof_after_the_end_is_no_second_end() -> None:
     websocket = open_websocket()
     websocket.receive_data(close(1000, "done"))
     websocket.receive_eof()
-    assert list(websocket.events()) == [Closed(1000, "done", clean=True, by_peer=True)]
+    assert heard(websocket) == [Closed(1000, "done", clean=True, by_peer=True)]
 
 
 def test_w4_no_bytes_are_no_eof() -> None:
     websocket = open_websocket()
     websocket.receive_data(b"")
-    assert list(websocket.events()) == []
+    assert heard(websocket) == []
     assert websocket.state is WebSocketState.OPEN
 
 
@@ -338,7 +341,7 @@ def test_w5_after_the_peers_close_nothing_is_fed(code: int | None, seen: int, an
     websocket = open_websocket()
     websocket.receive_data(text("one") + close(code) + text("two") + frame(PING))
     websocket.receive_data(text("three"))
-    assert list(websocket.events()) == [TextReceived("one"), Closed(seen, clean=True, by_peer=True)]
+    assert heard(websocket) == [TextReceived(["one"]), Closed(seen, clean=True, by_peer=True)]
     assert frames_of(websocket) == [(CLOSE, answer)]
     assert websocket.state is WebSocketState.CLOSED
 
@@ -347,7 +350,7 @@ def test_w6_a_ping_after_our_close_is_heard_and_not_answered() -> None:
     websocket = open_websocket()
     websocket.close()
     websocket.receive_data(frame(PING, b"p") + text("late") + close(1000))
-    assert list(websocket.events()) == [PingReceived(b"p"), TextReceived("late"), Closed(1000, clean=True)]
+    assert heard(websocket) == [PingReceived(b"p"), TextReceived(["late"]), Closed(1000, clean=True)]
     assert frames_of(websocket) == [(CLOSE, b"\x03\xe8")]
 
 
@@ -356,25 +359,25 @@ def test_f2_only_one_close_frame_leaves_whoever_asks() -> None:
     websocket.close(1000)
     websocket.close(1001)
     websocket.receive_data(close(1000))
-    assert list(websocket.events()) == [Closed(1000, clean=True)]
+    assert heard(websocket) == [Closed(1000, clean=True)]
     websocket.close(1002)
     websocket.fail(1002, "too late")
     assert frames_of(websocket) == [(CLOSE, b"\x03\xe8")]
-    assert list(websocket.events()) == []
+    assert heard(websocket) == []
 
 
 def test_f2_crossing_closes() -> None:
     websocket = open_websocket()
     websocket.close(1000)
     websocket.receive_data(close(1001, "crossed"))
-    assert list(websocket.events()) == [Closed(1001, "crossed", clean=True)]
+    assert heard(websocket) == [Closed(1001, "crossed", clean=True)]
     assert frames_of(websocket) == [(CLOSE, b"\x03\xe8")]
 
 
 def test_failing_on_purpose() -> None:
     websocket = open_websocket()
     websocket.fail(1001, "silent")
-    assert list(websocket.events()) == [Closed(1001, violation="silent")]
+    assert heard(websocket) == [Closed(1001, violation="silent")]
     assert frames_of(websocket) == [(CLOSE, b"\x03\xe9")]
 
 
@@ -388,8 +391,8 @@ def test_w7_a_message_in_many_reads_is_one_event() -> None:
     events = []
     for start in range(0, len(received), 1000):
         websocket.receive_data(received[start : start + 1000])
-        events += list(websocket.events())
-    assert events == [TextReceived(payload)]
+        events += heard(websocket)
+    assert events == [TextReceived([payload])]
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
@@ -399,7 +402,7 @@ def test_w8_a_message_of_exactly_the_limit(opcode: int) -> None:
     parts = frame(opcode, b"x" * 500, fin=False) + frame(CONTINUATION, b"x" * 500)
     websocket.receive_data(whole + parts + whole)
     kind = TextReceived if opcode == TEXT else BinaryReceived
-    assert [type(event) for event in websocket.events()] == [kind] * 3
+    assert [type(event) for event in heard(websocket)] == [kind] * 3
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
@@ -420,7 +423,7 @@ def test_w5_what_follows_a_message_above_the_limit_is_not_heard() -> None:
 def test_w8_the_limit_counts_bytes_and_not_characters() -> None:
     websocket = open_websocket(max_message_bytes=1000)
     websocket.receive_data(text("€" * 333))
-    assert list(websocket.events()) == [TextReceived("€" * 333)]
+    assert heard(websocket) == [TextReceived(["€" * 333])]
     websocket.receive_data(text("€" * 334))
     failed(websocket, 1009)
 
@@ -437,20 +440,20 @@ def test_w8_a_new_message_begins_with_the_whole_limit() -> None:
         websocket.receive_data(
             frame(BINARY, b"x" * 600, fin=False) + frame(CONTINUATION, b"x" * 400) + text("x" * 1000)
         )
-        assert len(list(websocket.events())) == 2
+        assert len(heard(websocket)) == 2
 
 
 def test_a_flood_of_pings_is_answered_within_bounds() -> None:
     websocket = open_websocket()
     websocket.receive_data(b"".join(frame(PING, number.to_bytes(4, "big")) for number in range(100_000)))
-    assert len(list(websocket.events())) == 100_000
+    assert len(heard(websocket)) == 100_000
     output = websocket.data_to_send()
     pongs = ClientReader().feed(output)
     assert len(output) <= MAX_UNSENT_PONG_BYTES + 2 * 131
     assert pongs[0] == (PONG, (0).to_bytes(4, "big"))
     assert pongs[-1] == (PONG, (99_999).to_bytes(4, "big"))
     websocket.receive_data(frame(PING, b"next") + frame(PING, b"and next"))
-    assert len(list(websocket.events())) == 2
+    assert len(heard(websocket)) == 2
     assert frames_of(websocket) == [(PONG, b"next"), (PONG, b"and next")]
 
 
@@ -458,7 +461,7 @@ def test_a_flood_of_pings_is_answered_within_bounds() -> None:
 def test_after_a_flood_of_pings_nothing_follows_the_close_frame(end: str) -> None:
     websocket = open_websocket()
     websocket.receive_data(frame(PING, b"x" * 100) * 1000)
-    assert len(list(websocket.events())) == 1000
+    assert len(heard(websocket)) == 1000
     if end == "our close":
         websocket.close()
     elif end == "eof":
@@ -480,15 +483,15 @@ def test_the_caller_may_speak_between_two_events_of_the_same_bytes() -> None:
     for event in websocket.events():
         seen.append(event)
         if isinstance(event, TextReceived):
-            websocket.send(event.payload)
+            websocket.send(event.payloads[0])
     assert [type(event) for event in seen] == [TextReceived, Closed]
     assert [opcode for opcode, _ in frames_of(websocket)] == [TEXT, CLOSE]
 
 
 def test_events_that_were_not_asked_for_wait() -> None:
     websocket = open_websocket()
-    websocket.receive_data(text("one") + text("two"))
-    assert next(websocket.events()) == TextReceived("one")
+    websocket.receive_data(text("one") + frame(PING) + text("two"))
+    assert next(websocket.events()) == TextReceived(["one"])
     websocket.receive_data(text("three"))
     websocket.receive_eof()
-    assert list(websocket.events()) == [TextReceived("two"), TextReceived("three"), Closed(1006)]
+    assert heard(websocket) == [PingReceived(b""), TextReceived(["two"]), TextReceived(["three"]), Closed(1006)]
