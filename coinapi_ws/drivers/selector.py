@@ -26,7 +26,7 @@ from ..exceptions import (
 )
 from ..options import Options
 from ..protocol.frames import Frame, Item
-from ..protocol.pacing import UPGRADE, Pacer
+from ..protocol.pacing import UPGRADE, Pacer, can_wait
 from ..protocol.session import Session, SessionStats
 from ..protocol.states import SessionState
 from ..protocol.websocket import ABNORMAL_CLOSURE, NORMAL_CLOSURE
@@ -373,8 +373,8 @@ class SelectorConnection:
 
     def _wait_for_budget(self, now: float, allowed: float) -> list[Item]:
         """Wait until the server's limits allow a connect, but no longer than the opening may take."""
-        wait, patience = allowed - now, self._options.open_timeout
-        if patience is None or wait <= patience:
+        wait = allowed - now
+        if can_wait(wait, self._options.open_timeout):
             self._phase, self._paced_until = _Phase.PACED, allowed
             return []
         detail = f"the server's limits allow the next connect in {wait:.0f} s"

@@ -17,6 +17,9 @@ HELLO: Final = "hello"
 #: The vendor's published numbers; headers of a response replace them.
 DEFAULT_LIMIT: Final = 10
 DEFAULT_WINDOW_SECONDS: Final = 10.0
+#: We count what leaves, the server what arrives: one that was late on its way and one that was not come closer together
+#: than they left. How late is the network's doing, whatever the window, so short ones have it as well.
+MARGIN_SECONDS: Final = 0.5
 
 _HEADER_PREFIXES: Final = {UPGRADE: "x-wsrequestsperiplimit", HELLO: "x-wshelloperiplimit"}
 #: Headers beyond these are nonsense and are ignored.
@@ -33,6 +36,11 @@ class _Budget:
     window: float = DEFAULT_WINDOW_SECONDS
     blocked_until: float = float("-inf")
     taken: deque[float] = field(default_factory=deque)
+
+    @property
+    def counts_for(self) -> float:
+        """How many seconds one that was taken counts."""
+        return self.window + MARGIN_SECONDS
 
 
 class Pacer:
@@ -56,7 +64,7 @@ class Pacer:
         if budget.limit is not None:
             excess = len(budget.taken) + min(count, budget.limit) - budget.limit
             if excess > 0:
-                allowed = max(allowed, budget.taken[excess - 1] + budget.window)
+                allowed = max(allowed, budget.taken[excess - 1] + budget.counts_for)
         return allowed
 
     def record(self, host: str, kind: str, now: float, *, is_vendor: bool) -> None:
@@ -107,8 +115,13 @@ class Pacer:
 
     @staticmethod
     def _forget_old(budget: _Budget, now: float) -> None:
-        while budget.taken and budget.taken[0] <= now - budget.window:
+        while budget.taken and budget.taken[0] + budget.counts_for <= now:
             budget.taken.popleft()
+
+
+def can_wait(wait: float, patience: float | None) -> bool:
+    """Return whether who has so much patience can wait so long; the margin, which is ours, is not held against it."""
+    return patience is None or wait <= patience + MARGIN_SECONDS
 
 
 def retry_after_seconds(headers: Iterable[tuple[str, str]]) -> float | None:

@@ -17,18 +17,14 @@ from typing import Final
 from ..auth import Secret, authorization_headers, authorized_target, redact_json
 from ..decoding import Decoder
 from ..events import Cause, Connected, Disconnected, Event, Live, Undecodable
-from ..exceptions import (
-    CoinAPIError,
-    RateLimited,
-    UsageError,
-)
+from ..exceptions import CoinAPIError, RateLimited, UsageError
 from ..messages import ErrorMessage, Message, ReconnectNotice
 from ..options import Options
 from ..subscription import Scope, ScopeFrame, frames_between, kept_by
 from . import endings
 from .deadlines import Deadlines
 from .frames import Frame, Item, type_at_end
-from .pacing import HELLO, LIMIT_HEADER_PREFIXES, UPGRADE, Pacer
+from .pacing import HELLO, LIMIT_HEADER_PREFIXES, UPGRADE, Pacer, can_wait
 from .reconnect import Verdict, classify_error
 from .sequences import Sequences
 from .states import TRANSITIONS, SessionState, Step
@@ -417,8 +413,8 @@ class Session:
 
     def _wait_for_budget(self, now: float, allowed: float) -> None:
         """Wait with what is to be sent, but with the first hello no longer than the opening may take."""
-        wait, patience = allowed - now, self._options.open_timeout
-        if self._hello_sent or patience is None or wait <= patience:
+        wait = allowed - now
+        if self._hello_sent or can_wait(wait, self._options.open_timeout):
             self._deadlines.set("scope", allowed)
             return
         detail = f"the server's limits allow the next hello in {wait:.0f} s"

@@ -54,9 +54,9 @@ def test_nothing_is_taken_out_before_the_budget_lets_it_come_back(converse: Conv
     talk.advance(1.0)
     resubscribe(talk, BTC)
     resubscribe(talk, ADA)
-    talk.advance(9.9)  # the first hello's place is free
+    talk.advance(10.4)  # the first hello's place is free
     assert len(symbols(talk)) == 3
-    talk.advance(0.1)
+    talk.advance(0.2)
     assert symbols(talk)[3:] == [[BTC, ETH], [ADA, BTC, ETH]]
 
 
@@ -66,7 +66,7 @@ def test_what_waits_for_the_budget_goes_together(converse: Converse) -> None:
     resubscribe(talk, ADA)
     talk.advance(5.0)
     resubscribe(talk, BTC)
-    talk.advance(4.9)
+    talk.advance(5.4)
     assert len(symbols(talk)) == 3
     talk.advance(0.1)
     assert symbols(talk)[3:] == [[ETH], [ADA, BTC, ETH]]
@@ -77,9 +77,9 @@ def test_what_waits_for_the_budget_goes_together(converse: Converse) -> None:
 def test_a_budget_of_one_lets_it_go_all_the_same(converse: Converse) -> None:
     talk = converse(scope=SCOPE).live("x-wshelloperiplimit-limit: 1", "x-wshelloperiplimit-windowsizems: 1000")
     resubscribe(talk, BTC)
-    talk.advance(1.0)
+    talk.advance(1.5)
     assert symbols(talk)[1:] == [[ADA, ETH]]
-    talk.advance(1.0)
+    talk.advance(1.5)
     assert symbols(talk)[2:] == [[ADA, BTC, ETH]]
 
 
@@ -127,9 +127,9 @@ def test_another_scope_that_is_wanted_meanwhile_goes_first(converse: Converse) -
     resubscribe(talk, BTC)
     resubscribe(talk, BTC)
     talk.set_scope(*SCOPE, TRADES, Subscription(["book"], symbol_ids=["KRAKEN_SPOT_BTC_USD$"]))
-    talk.advance(10.0)
+    talk.advance(10.5)
     assert len(symbols(talk)[3]) == 4
-    talk.advance(10.0)
+    talk.advance(10.5)
     assert [len(asked) for asked in symbols(talk)[3:]] == [4, 3, 4]
 
 
@@ -168,7 +168,7 @@ def test_who_asks_for_the_last_one_cancels_nobody(converse: Converse) -> None:
     resubscribe(talk, ADA, BTC)
     resubscribe(talk, ETH)
     assert len(symbols(talk)) == 3
-    talk.advance(20.0)
+    talk.advance(21.0)
     everything = [ADA, BTC, ETH]
     assert symbols(talk)[3:] == [[ETH], everything, [ADA, BTC], everything]
 
