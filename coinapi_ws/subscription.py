@@ -245,14 +245,16 @@ class Scope:
         return None if any(map(asked.may_match, probes)) else scope
 
     def most_that_can_leave(self, symbol_ids: Iterable[str], *, wire: str = WIRE_HELLO) -> set[str]:
-        """Return as many of these symbols as :meth:`without_symbols` can leave out together."""
-        leaving = set(symbol_ids)
-        if self.without_symbols(leaving, wire=wire) is None:
-            every, leaving = sorted(leaving), set()
-            for symbol_id in every:
-                if self.without_symbols({*leaving, symbol_id}, wire=wire) is not None:
-                    leaving.add(symbol_id)
-        return leaving
+        """Return those of these symbols that :meth:`without_symbols` can leave out together, none where it can no one.
+
+        Where something else has to stay, the last of them do, as few as can be.
+        """
+        leaving = sorted(set(symbol_ids))
+        if leaving and self.without_symbols(leaving, wire=wire) is None:
+            leaving = [symbol_id for symbol_id in leaving if self.without_symbols([symbol_id], wire=wire) is not None]
+        while leaving and self.without_symbols(leaving, wire=wire) is None:
+            leaving.pop()
+        return set(leaving)
 
     def check_endpoint(self, endpoint: Endpoint) -> None:
         """Raise ``ConfigurationError`` where the product behind an endpoint cannot serve a member."""

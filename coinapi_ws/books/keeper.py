@@ -31,6 +31,8 @@ DEFAULT_RECONNECT_INTERVAL_SECONDS: Final = 60.0
 _COLLECTING_SECONDS: Final = 0.1
 #: A first snapshot that deltas came before has so much time to come.
 _SNAPSHOT_SECONDS: Final = 5.0
+#: A server that gave no snapshot after so many askings is asked by reconnecting, 35 seconds after the first.
+_MOST_IN_VAIN: Final = 3
 #: Each message of other types is a whole book, so what is lost makes none wrong.
 _CHANGED_TYPES: Final = frozenset({"book", "book_l3"})
 _NOT_WANTED: Final = "it is not subscribed to any more"
@@ -111,7 +113,8 @@ class BookKeeper:
     (:meth:`Client.resubscribe`; where the scope cannot spare the symbol, by reconnecting), by ``"reconnect"``, or not
     before the server sends one by itself, ``"none"``. Books are asked for together, no more often than each
     ``resync_interval`` seconds, and by reconnecting ``reconnect_interval``; a book that does not come is asked for
-    again after 5 seconds, then 10, up to 60. ``level_delete`` is that of :class:`L3Book`.
+    again after 5 seconds, then 10, up to 60, and after the third time by reconnecting. ``level_delete`` is that of
+    :class:`L3Book`.
 
     Raises ``ConfigurationError`` for wrong options, ``UsageError`` for a client that is iterated.
     """
@@ -385,19 +388,30 @@ class BookKeeper:
                 self._resync.clear()
 
     def _ask(self, keys: list[Key]) -> None:
-        symbol_ids = list(dict.fromkeys(symbol_id for _, symbol_id in keys))
-        if self._how == RESUBSCRIBE:
-            # Where all that is subscribed to is wrong, one has to stay for the others.
-            for asked in (symbol_ids, symbol_ids[:-1]):
-                if asked and self._client.resubscribe(asked):
-                    self._resubscribed += 1
-                    self._resync.postpone(key for key in keys if key[1] not in asked)
-                    return
+        """Have those come again that can on their own; where one cannot, or did not, all of them by reconnecting.
+
+        That is not to be too often, so until then the others come all the same.
+        """
+        leaving = self._that_can_leave({symbol_id for _, symbol_id in keys})
+        staying = [key for key in keys if key[1] not in leaving]
+        # Where all that is subscribed to is wrong, one has to stay for the others.
+        waiting = [key for key in staying if self._that_can_leave({key[1]})]
+        is_in_vain = any(self._resync.asked(key) > _MOST_IN_VAIN for key in keys)
         now = time.monotonic()
-        if now >= self._next_reconnect:
+        if (is_in_vain or len(waiting) < len(staying)) and now >= self._next_reconnect:
+            self._client.reconnect()
             self._next_reconnect = now + self._reconnect_interval
             self._reconnected += 1
-            self._client.reconnect()
+        else:
+            self._resync.postpone(waiting)
+            if leaving and self._client.resubscribe(leaving):
+                self._resubscribed += 1
+
+    def _that_can_leave(self, symbol_ids: set[str]) -> set[str]:
+        """Return those of these symbols that can be taken out of the scope together."""
+        if self._how != RESUBSCRIBE:
+            return set()
+        return self._client.scope.most_that_can_leave(symbol_ids, wire=self._client._options.wire)
 
     def _watch(self) -> None:
         """Hear of every message while any book is waited for."""

@@ -108,6 +108,37 @@ def test_a_symbol_that_was_subscribed_by_a_prefix_comes_by_reconnecting(desk: Op
     assert it.keeper.stats().resubscribed == 0
 
 
+def test_a_book_that_does_not_come_for_all_askings_comes_by_reconnecting(
+    desk: OpenDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resync_module, "FIRST_RETRY_SECONDS", 0.01)
+    it = desk(keep={"resync_interval": 0.01}, **SOON)
+    lose(it, ONE)
+    for _ in range(3):
+        assert next_hello(it) == [TWO]
+        assert symbols(it.hello()) == [ONE, TWO]
+    reconnects(it)
+    assert it.keeper.stats().resubscribed == 3
+
+
+def test_what_cannot_leave_alone_keeps_no_other_from_coming(desk: OpenDesk) -> None:
+    it = desk(
+        Subscription(["book"], symbol_ids=["X_SPOT_ONE_", f"{TWO}$", f"{THREE}$"]),
+        keep={"resync_interval": 0.1},
+        **SOON,
+    )
+    lose(it, ONE)
+    reconnects(it)
+    it.say(frame(3))
+    it.say(frame(1, TWO, snapshot=True), frame(3, TWO))
+    assert it.keeper.stale() == [("book", ONE), ("book", TWO)]
+    assert TWO not in next_hello(it)
+    assert TWO in symbols(it.hello())
+    it.say(frame(1, TWO, snapshot=True))
+    assert (it.keeper.state(ONE), it.keeper.state(TWO)) == (STALE, LIVE)
+    assert (it.keeper.stats().resubscribed, it.keeper.stats().reconnected) == (1, 1)
+
+
 def reconnects(it: Desk) -> None:
     """Wait until the client closes its connection, let it come back, and the book with it."""
     ended = it.client.on(Disconnected, Heard())
