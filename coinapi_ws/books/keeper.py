@@ -36,6 +36,7 @@ _MOST_IN_VAIN: Final = 3
 #: Each message of other types is a whole book, so what is lost makes none wrong.
 _CHANGED_TYPES: Final = frozenset({"book", "book_l3"})
 _NOT_WANTED: Final = "it is not subscribed to any more"
+_OVER: Final = "the client was closed, and delivers no more"
 
 Key: TypeAlias = "tuple[str, str]"
 AnyBook: TypeAlias = "L2Book | L3Book"
@@ -244,6 +245,8 @@ class BookKeeper:
         if kept is None:
             raise UsageError(f"there is no {key[0]} of {key[1]} yet; is it subscribed to?")
         with kept.lock:
+            if self._client._is_discarding:
+                kept.book.make_stale(_OVER)
             yield kept.book
 
     def stats(self) -> KeeperStats:
@@ -259,9 +262,9 @@ class BookKeeper:
         )
 
     def _state_of(self, book: AnyBook | BookSnapshot) -> BookState:
-        """Tell what is true: a client that ended at once may not have delivered that its connection ended."""
-        is_over = self._client.state is ClientState.CLOSED and book.state is BookState.LIVE
-        return BookState.STALE if is_over else book.state
+        """Tell what is true: a client that was closed at once does not deliver that its connection ended."""
+        is_over = self._client._is_discarding or self._client.state is ClientState.CLOSED
+        return BookState.STALE if is_over and book.state is BookState.LIVE else book.state
 
     # On the client's dispatcher thread
 

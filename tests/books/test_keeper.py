@@ -193,7 +193,12 @@ def test_a_callback_may_close_the_client(desk: OpenDesk) -> None:
     it.keeper.on(BookLive, lambda _: it.client.close())
     late = it.keeper.on(BookLive, Heard())
     it.server.text(frame(1, snapshot=True))
-    it.server.send(it.server.until_closed().response())
+    closing = it.server.until_closed()
+    # The connection is still there, but nothing is delivered any more.
+    eventually(lambda: it.client._is_discarding)
+    assert it.client.state is not ClientState.CLOSED
+    assert it.keeper.state(ONE) is STALE
+    it.server.send(closing.response())
     it.server.socket.close()
     assert it.client.join(PATIENCE_SECONDS)
     assert late == []
@@ -201,6 +206,9 @@ def test_a_callback_may_close_the_client(desk: OpenDesk) -> None:
     # That the connection ended was not delivered any more.
     assert it.keeper.state(ONE) is it.keeper.snapshot(ONE).state is STALE
     assert (it.keeper.states(), it.keeper.stats().live) == ({("book", ONE): STALE}, 0)
+    with it.keeper.reading(ONE) as book:
+        assert (book.state, book.stale_reason) == (STALE, "the client was closed, and delivers no more")
+        assert book.asks.best == Level(10.0, 1.0)
 
 
 def test_other_threads_see_whole_books(desk: OpenDesk) -> None:
