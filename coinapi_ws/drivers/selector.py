@@ -49,7 +49,7 @@ class SharedPacer(Pacer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.RLock()  # take() calls the other two
+        self._lock = threading.RLock()  # take() calls the others
 
     def renew_lock(self) -> None:
         """Forget, in a forked child, whoever held the lock."""
@@ -59,13 +59,17 @@ class SharedPacer(Pacer):
         with self._lock:
             return super().next_allowed(host, kind, now, is_vendor=is_vendor, count=count)
 
+    def together(self, host: str, kind: str, count: int, *, is_vendor: bool) -> int:
+        with self._lock:
+            return super().together(host, kind, count, is_vendor=is_vendor)
+
     def record(self, host: str, kind: str, now: float, *, is_vendor: bool) -> None:
         with self._lock:
             super().record(host, kind, now, is_vendor=is_vendor)
 
-    def take(self, host: str, kind: str, now: float, *, is_vendor: bool) -> float:
+    def take(self, host: str, kind: str, now: float, *, is_vendor: bool, count: int = 1) -> float:
         with self._lock:
-            return super().take(host, kind, now, is_vendor=is_vendor)
+            return super().take(host, kind, now, is_vendor=is_vendor, count=count)
 
     def block(self, host: str, kind: str, until: float) -> None:
         with self._lock:

@@ -56,16 +56,22 @@ class Pacer:
     def next_allowed(self, host: str, kind: str, now: float, *, is_vendor: bool, count: int = 1) -> float:
         """Return the earliest time for the next one, ``now`` where it may go at once. ``kind`` is UPGRADE or HELLO.
 
-        ``count`` is how many are to go together, as far as the limit lets them.
+        ``count`` is how many are to go together, as far as :meth:`together` lets them.
         """
+        count = self.together(host, kind, count, is_vendor=is_vendor)
         budget = self._budget(host, kind, is_vendor)
         self._forget_old(budget, now)
         allowed = max(now, budget.blocked_until)
         if budget.limit is not None:
-            excess = len(budget.taken) + min(count, budget.limit) - budget.limit
+            excess = len(budget.taken) + count - budget.limit
             if excess > 0:
                 allowed = max(allowed, budget.taken[excess - 1] + budget.counts_for)
         return allowed
+
+    def together(self, host: str, kind: str, count: int, *, is_vendor: bool) -> int:
+        """Return how many of so many may ever go together."""
+        limit = self._budget(host, kind, is_vendor).limit
+        return count if limit is None else min(count, limit)
 
     def record(self, host: str, kind: str, now: float, *, is_vendor: bool) -> None:
         """Take note that one was sent."""
@@ -74,11 +80,15 @@ class Pacer:
         if budget.limit is not None:
             budget.taken.append(now)
 
-    def take(self, host: str, kind: str, now: float, *, is_vendor: bool) -> float:
-        """Take one for now and return ``now``; where none is left, return when to ask again."""
-        allowed = self.next_allowed(host, kind, now, is_vendor=is_vendor)
+    def take(self, host: str, kind: str, now: float, *, is_vendor: bool, count: int = 1) -> float:
+        """Take one for now, or ``count`` as far as :meth:`together` lets them, and return ``now``.
+
+        Where there are not so many left, none is taken; return when to ask again.
+        """
+        allowed = self.next_allowed(host, kind, now, is_vendor=is_vendor, count=count)
         if allowed <= now:
-            self.record(host, kind, now, is_vendor=is_vendor)
+            for _ in range(self.together(host, kind, count, is_vendor=is_vendor)):
+                self.record(host, kind, now, is_vendor=is_vendor)
         return allowed
 
     def block(self, host: str, kind: str, until: float) -> None:

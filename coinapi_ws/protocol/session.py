@@ -375,13 +375,15 @@ class Session:
 
     # What goes out
 
-    def _send_scope_frames(self, now: float) -> None:
+    def _send_scope_frames(self, now: float, taken: int = 0) -> None:
+        """Send what waits, as the budget allows, of which so many have been taken already."""
+        is_vendor = self._options.endpoint.is_vendor
         while self._unsent and self._connected is not None:
-            is_vendor = self._options.endpoint.is_vendor
-            allowed = self._pacer.take(self._host, HELLO, now, is_vendor=is_vendor)
+            allowed = now if taken > 0 else self._pacer.take(self._host, HELLO, now, is_vendor=is_vendor)
             if allowed > now:
                 self._wait_for_budget(now, allowed)
                 return
+            taken -= 1
             self._websocket.send(self._hello_text(self._unsent.popleft()))
             if not self._hello_sent:
                 self._hello_sent = True
@@ -402,14 +404,15 @@ class Session:
         put_back = frames_between(without, self._scope, wire=wire)
         frames = (*frames_between(self._scope, without, wire=wire), *put_back)
         is_vendor = self._options.endpoint.is_vendor
-        allowed = self._pacer.next_allowed(self._host, HELLO, now, is_vendor=is_vendor, count=len(frames))
+        taken = self._pacer.together(self._host, HELLO, len(frames), is_vendor=is_vendor)
+        allowed = self._pacer.take(self._host, HELLO, now, is_vendor=is_vendor, count=taken)
         if allowed > now:
             self._deadlines.set("scope", allowed)  # nothing is out of the scope while the budget is waited for
             return
         self._to_renew -= renewed  # where not all could leave at once, the others follow
         self._unsent.extend(frames)
         self._sequences.scope_changed(kept_by(frames, without))
-        self._send_scope_frames(now)
+        self._send_scope_frames(now, taken)
 
     def _wait_for_budget(self, now: float, allowed: float) -> None:
         """Wait with what is to be sent, but with the first hello no longer than the opening may take."""

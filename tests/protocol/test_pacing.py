@@ -71,6 +71,23 @@ def test_what_is_taken_is_counted_and_what_has_to_wait_is_not() -> None:
     assert allowed(pacer, 1.0 + COUNTED, UPGRADE) == 1.0 + COUNTED
 
 
+def test_several_are_taken_together_or_not_at_all() -> None:
+    pacer = Pacer()
+    pacer.observe(HOST, headers(limit=3, windowsizems=10_000), 0.0)
+
+    def take(count: int, now: float) -> float:
+        return pacer.take(HOST, HELLO, now, is_vendor=False, count=count)
+
+    assert take(2, 1.0) == 1.0
+    assert take(2, 2.0) == 11.5
+    assert take(1, 2.0) == 2.0, "what was refused took nothing"
+    assert take(1, 3.0) == 11.5
+    # More than the limit never go together.
+    assert [pacer.together(HOST, HELLO, count, is_vendor=False) for count in (1, 3, 4)] == [1, 3, 3]
+    assert take(4, 20.0) == 20.0
+    assert [pacer.take("other.test", HELLO, 1.0, is_vendor=False, count=1000) for _ in range(2)] == [1.0, 1.0]
+
+
 def test_other_hosts_are_not_limited() -> None:
     pacer = Pacer()
     for _ in range(1000):

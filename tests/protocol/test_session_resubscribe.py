@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from conversation import ADA, BTC, TRADES, Conversation
 
 from coinapi_ws.events import SequenceGap
 from coinapi_ws.messages import Book, Message
+from coinapi_ws.protocol import Pacer
 from coinapi_ws.subscription import Scope, Subscription
 
 Converse = Callable[..., Conversation]
@@ -81,6 +83,26 @@ def test_a_budget_of_one_lets_it_go_all_the_same(converse: Converse) -> None:
     assert symbols(talk)[1:] == [[ADA, ETH]]
     talk.advance(1.5)
     assert symbols(talk)[2:] == [[ADA, BTC, ETH]]
+
+
+class Crowded(Pacer):
+    """Another thread takes all that is left whenever it can."""
+
+    is_crowded = False
+
+    def take(self, host: str, kind: str, now: float, **how: Any) -> float:
+        allowed = super().take(host, kind, now, **how)
+        while self.is_crowded and super().take(host, kind, now, is_vendor=False) == now:
+            pass
+        return allowed
+
+
+def test_nobody_else_takes_the_budget_of_the_second_hello(converse: Converse) -> None:
+    pacer = Crowded()
+    talk = converse(scope=SCOPE, pacer=pacer).live(*LIMIT)
+    pacer.is_crowded = True
+    resubscribe(talk, BTC)
+    assert symbols(talk)[1:] == [[ADA, ETH], [ADA, BTC, ETH]]
 
 
 def test_its_sequences_begin_again_and_no_others(converse: Converse) -> None:
