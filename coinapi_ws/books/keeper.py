@@ -36,6 +36,7 @@ _MOST_IN_VAIN: Final = 3
 #: Each message of other types is a whole book, so what is lost makes none wrong.
 _CHANGED_TYPES: Final = frozenset({"book", "book_l3"})
 _NOT_WANTED: Final = "it is not subscribed to any more"
+_BROKEN_OFF: Final = "a message was applied in part"
 _OVER: Final = "the client was closed, and delivers no more"
 
 Key: TypeAlias = "tuple[str, str]"
@@ -114,7 +115,8 @@ class BookKeeper:
     (:meth:`Client.resubscribe`; where the scope cannot spare the symbol, by reconnecting), by ``"reconnect"``, or not
     before the server sends one by itself, ``"none"``. Books are asked for together, no more often than each
     ``resync_interval`` seconds, and by reconnecting ``reconnect_interval``; a book that does not come is asked for
-    again after 5 seconds, then 10, up to 60, and after the third time by reconnecting. ``level_delete`` is that of
+    again after 5 seconds, then 10, up to 60, and after the third time by reconnecting. Messages of any kind bring the
+    time for that, so with ``request_heartbeats=False`` a quiet market may have it later. ``level_delete`` is that of
     :class:`L3Book`.
 
     Raises ``ConfigurationError`` for wrong options, ``UsageError`` for a client that is iterated.
@@ -328,17 +330,19 @@ class BookKeeper:
     def _change(self, kept: _Kept, change: Callable[[Any], Any]) -> Any:
         """Change a book, and tell what became of it."""
         book = kept.book
-        with kept.lock:
-            was_live = book.state is BookState.LIVE
-            result = change(book)
-        is_live = book.state is BookState.LIVE
-        if is_live and not was_live:
-            self._resync.forget((book.type, book.symbol_id))
-            self._tell(BookLive(type=book.type, symbol_id=book.symbol_id))
-        elif was_live and not is_live:
-            self._miss(book, _COLLECTING_SECONDS)
-            self._tell(BookStale(type=book.type, symbol_id=book.symbol_id, reason=book.stale_reason or ""))
-        return result
+        was_live = book.state is BookState.LIVE
+        try:
+            with kept.lock:
+                return change(book)
+        finally:  # what could not be applied may have broken the book
+            is_live = book.state is BookState.LIVE
+            if is_live and not was_live:
+                self._resync.forget((book.type, book.symbol_id))
+                self._tell(BookLive(type=book.type, symbol_id=book.symbol_id))
+            elif was_live and not is_live:
+                self._miss(book, _COLLECTING_SECONDS)
+                reason = book.stale_reason or _BROKEN_OFF
+                self._tell(BookStale(type=book.type, symbol_id=book.symbol_id, reason=reason))
 
     def _empty_all(self, reason: str) -> None:
         self._resync.clear()
@@ -357,15 +361,16 @@ class BookKeeper:
         scope = self._client.scope
         if scope is not self._scope:
             self._scope = scope
-            for key, kept in self._books.items():
-                if not _may_be_in(scope, key):
-                    self._drop(key, kept)
+            gone = {key: kept for key, kept in self._books.items() if not _may_be_in(scope, key)}
+            if gone:
+                self._drop(gone)
 
-    def _drop(self, key: Key, kept: _Kept) -> None:
-        self._held_back += kept.book.held_back
-        self._books = {other: kept for other, kept in self._books.items() if other != key}
-        self._resync.forget(key)
-        self._empty(kept, _NOT_WANTED)
+    def _drop(self, gone: dict[Key, _Kept]) -> None:
+        self._books = {key: kept for key, kept in self._books.items() if key not in gone}
+        for key, kept in gone.items():
+            self._held_back += kept.book.held_back
+            self._resync.forget(key)
+            self._empty(kept, _NOT_WANTED)
 
     def _tell(self, event: BookEvent) -> None:
         for callback in self._registry.callbacks(event):

@@ -34,6 +34,7 @@ from coinapi_ws.books import (
     L3Snapshot,
 )
 from coinapi_ws.exceptions import ConfigurationError, UsageError
+from coinapi_ws.sides import L2Side
 
 from .conftest import ONE, TWO, Desk, frame
 
@@ -132,6 +133,25 @@ def test_what_is_not_subscribed_to_any_more_is_not_kept(desk: OpenDesk) -> None:
     it.say('{"type":"hearbeat"}')
     assert it.keeper.states() == {}
     assert it.told.of(BookStale)[-1] == BookStale(type="book", symbol_id=TWO, reason="it is not subscribed to any more")
+
+
+def test_what_cannot_be_applied_whole_is_told_and_empties_the_book(
+    desk: OpenDesk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = desk(keep={"resync": "none"})
+    it.say(frame(1, snapshot=True))
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched, caplog.at_level(logging.ERROR, "coinapi_ws"):
+        patched.setattr(L2Side, "_change", fail)
+        it.say(frame(2))
+    assert it.told.of(BookStale) == [BookStale(type="book", symbol_id=ONE, reason="a message was applied in part")]
+    assert it.keeper.state(ONE) is EMPTY
+    assert it.client.stats().callback_failures == 1
+    it.say(frame(3), frame(1, snapshot=True))
+    assert it.keeper.state(ONE) is LIVE
 
 
 def test_late_messages_of_what_left_the_scope_are_not_kept(desk: OpenDesk) -> None:
