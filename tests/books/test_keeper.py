@@ -17,8 +17,10 @@ from coinapi_ws import (
     Client,
     ClientState,
     Disconnected,
+    Dropped,
     Heartbeat,
     Level,
+    SequenceGap,
     Subscription,
     Trade,
 )
@@ -118,6 +120,38 @@ def test_what_the_queue_dropped_makes_its_book_stale(desk: OpenDesk) -> None:
     it.settle()
     assert it.keeper.states() == {("book", ONE): STALE, ("book", TWO): LIVE}
     assert it.told.of(BookStale)[0].reason == "3 messages were not delivered"
+
+
+def test_what_whole_books_lack_makes_none_stale(desk: OpenDesk) -> None:
+    """The next message is all of it."""
+    it = desk(Subscription(["book5"], symbol_ids=[f"{ONE}$"]), all_sequence_gaps=True)
+    gaps = it.client.on(SequenceGap, Heard())
+    it.say(frame(1, type="book5"), frame(3, type="book5"))
+    assert len(gaps) == 1
+    assert it.kinds() == [("live", ONE), ("updated", ONE), ("updated", ONE)]
+
+
+def test_what_the_queue_dropped_of_whole_books_makes_none_stale(desk: OpenDesk) -> None:
+    it = desk(Subscription(["book5", "trade"], symbol_ids=[f"{ONE}$"]), when_full="drop_oldest", max_queued_messages=2)
+    it.say(frame(1, type="book5"))
+    gate, entered = threading.Event(), threading.Event()
+
+    def block(_: Trade) -> None:
+        entered.set()
+        assert gate.wait(PATIENCE_SECONDS)
+
+    it.client.on(Trade, block)
+    dropped = it.client.on(Dropped, Heard())
+    it.server.text('{"type":"trade","symbol_id":"X"}')
+    assert entered.wait(PATIENCE_SECONDS)
+    for sequence in range(2, 6):
+        it.server.text(frame(sequence, type="book5"))
+    eventually(lambda: it.client.stats().dropped == 2)
+    gate.set()
+    dropped.wait(Dropped)
+    it.settle()
+    assert [event.type for event in dropped] == ["book5"]
+    assert it.told.of(BookStale) == []
 
 
 def test_what_is_not_subscribed_to_any_more_is_not_kept(desk: OpenDesk) -> None:

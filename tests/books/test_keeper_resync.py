@@ -10,7 +10,7 @@ import pytest
 from client_harness import Heard, eventually
 from peers import PATIENCE_SECONDS
 
-from coinapi_ws import Backoff, Connected, Disconnected, HandedOver, Reconnecting, Subscription
+from coinapi_ws import Backoff, Connected, Disconnected, HandedOver, HandoverFailed, Reconnecting, Subscription
 from coinapi_ws.books import BookKeeper, BookLive, BookStale, BookState
 from coinapi_ws.books import keeper as keeper_module
 from coinapi_ws.books import resync as resync_module
@@ -244,6 +244,22 @@ def test_a_handover_that_came_too_late_empties_them(desk: OpenDesk) -> None:
     assert it.keeper.state(ONE) is EMPTY
     it.say(frame(1, snapshot=True))
     assert it.keeper.state(ONE) is LIVE
+
+
+def test_a_second_connection_that_waited_in_vain_for_its_hello_takes_no_book_along(desk: OpenDesk) -> None:
+    it = desk(on_reconnect_notice="handover")
+    it.say(frame(1, snapshot=True))
+    failed = it.client.on(HandoverFailed, Heard())
+    it.server.text('{"type":"reconnect","within_seconds":60}')
+    it.meet([(b"X-WsHelloPerIpLimit-RetryAfterMs", b"3600000")])
+    assert "limits allow the next hello" in failed.wait(HandoverFailed).reason
+    it.say(frame(2))
+    assert it.keeper.state(ONE) is LIVE
+    assert it.told.of(BookStale) == []
+    ended = it.client.on(Reconnecting, Heard())
+    it.server.socket.close()
+    ended.wait(Reconnecting)
+    assert it.keeper.state(ONE) is EMPTY
 
 
 def test_after_the_end_no_book_is_live(desk: OpenDesk) -> None:

@@ -177,6 +177,33 @@ def test_frame_by_frame_it_goes_and_comes_back_too(converse: Converse) -> None:
     assert all(isinstance(item, Message) for item in items)
 
 
+def test_frame_by_frame_what_a_hello_keeps_goes_on_and_what_left_begins_again(converse: Converse) -> None:
+    """Members that share a data type are all asked for again, so a hello begins anew with one of them."""
+    kept = Subscription(["trade"], symbol_ids=["KRAKEN_SPOT_BTC_USD$"])
+    talk = converse(scope=Scope(*SCOPE, kept), wire="incremental").live()
+    talk.say(book(7), book(40, ADA))
+    resubscribe(talk, BTC)
+    assert [frame["type"] for frame in talk.hellos()[2:]] == ["hello", "subscribe", "hello", "subscribe"]
+    items = talk.say(book(8), book(41, ADA), book(1, is_snapshot=True), book(2))
+    assert all(isinstance(item, Book) for item in items)
+    [gap, _] = talk.say(book(1, ADA, is_snapshot=True))
+    assert gap == SequenceGap(type="book", symbol_id=ADA, expected=42, received=1)
+
+
+def test_frame_by_frame_all_of_a_member_that_is_subscribed_again_begins_again(converse: Converse) -> None:
+    books = Subscription(["book"], symbol_ids=[f"{ADA}$", f"{BTC}$"])
+    trades = Subscription(["quote"], symbol_ids=[f"{ETH}$"])
+    talk = converse(scope=Scope(books, trades), wire="incremental", all_sequence_gaps=True).live()
+    quote = '{"symbol_id":"COINBASE_SPOT_ETH_USD","sequence":%d,"type":"quote"}'
+    talk.say(book(7), book(40, ADA), quote % 3)
+    resubscribe(talk, BTC)
+    assert [frame["type"] for frame in talk.hellos()[2:]] == ["unsubscribe", "subscribe"] * 2
+    items = talk.say(book(8), book(1, ADA, is_snapshot=True), book(1, is_snapshot=True), book(2, ADA), book(2))
+    assert all(isinstance(item, Book) for item in items)
+    [gap, _] = talk.say(quote % 1)
+    assert gap == SequenceGap(type="quote", symbol_id=ETH, expected=4, received=1)
+
+
 def test_where_not_all_can_leave_at_once_the_others_follow(converse: Converse) -> None:
     talk = converse(scope=SCOPE).live()
     resubscribe(talk, ADA, BTC, ETH)
