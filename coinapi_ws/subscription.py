@@ -33,6 +33,8 @@ KNOWN_DATA_TYPES: Final = (
 )
 _RETIRED_DATA_TYPES: Final = frozenset({"volume", "ticker"})
 _BOOK_TYPES: Final = frozenset({"book", "book5", "book20", "book50", "book_l3"})
+#: What is said of assets and exchanges, and now and then of symbols, goes on as it is when a symbol begins anew.
+_TYPES_OF_NO_SYMBOL: Final = frozenset({"exrate", "asset", "exchange", "symbol", "connectivity_status"})
 _SNAPSHOT_BOOK_TYPES: Final = frozenset({"book5", "book20", "book50"})
 
 #: From the name of a limit to the data types that it throttles.
@@ -221,38 +223,41 @@ class Scope:
     def without_symbols(self, symbol_ids: Iterable[str], *, wire: str = WIRE_HELLO) -> Scope | None:
         """Return a scope that asks for all but these symbols; None where there is none to be asked for.
 
-        A symbol can be left out where ``ID$`` names it and no other filter asks for the same of it, a prefix or the
+        A symbol can be left out where ``ID$`` names it and no other filter asks for anything of it, a prefix or the
         cross product of one hello; and where anything else is left.
         """
         left_out = {f"{symbol_id}$" for symbol_id in symbol_ids}
         members: list[Subscription] = []
-        names: set[str] = set()
+        named: set[str] = set()
         for member in self._members:
             left = [symbol_id for symbol_id in member.symbol_ids if symbol_id not in left_out]
             if len(left) == len(member.symbol_ids):
                 members.append(member)
                 continue
-            names |= _types_sent(member)
+            named |= left_out.intersection(member.symbol_ids)
             if left:
                 members.append(_with_symbols(member, left))
             elif member.filters != {"symbol_ids"}:
                 return None
-        if not members or not names:
+        if not members or not named or named != left_out:
             return None
         scope = Scope(*members)
         asked = scope.merged() if wire == WIRE_HELLO else scope
+        names = {name for member in self._members for name in _types_sent(member)} - _TYPES_OF_NO_SYMBOL
         probes = (Book(type=name, symbol_id=symbol_id[:-1]) for symbol_id in left_out for name in names)
         return None if any(map(asked.may_match, probes)) else scope
 
     def most_that_can_leave(self, symbol_ids: Iterable[str], *, wire: str = WIRE_HELLO) -> set[str]:
-        """Return as many of these symbols as :meth:`without_symbols` can leave out together."""
-        leaving = set(symbol_ids)
-        if self.without_symbols(leaving, wire=wire) is None:
-            every, leaving = sorted(leaving), set()
-            for symbol_id in every:
-                if self.without_symbols({*leaving, symbol_id}, wire=wire) is not None:
-                    leaving.add(symbol_id)
-        return leaving
+        """Return those of these symbols that :meth:`without_symbols` can leave out together, perhaps none.
+
+        Where some have to stay so that anything is left, it is the last of them.
+        """
+        leaving = sorted(set(symbol_ids))
+        if leaving and self.without_symbols(leaving, wire=wire) is None:
+            leaving = [symbol_id for symbol_id in leaving if self.without_symbols([symbol_id], wire=wire) is not None]
+        while leaving and self.without_symbols(leaving, wire=wire) is None:
+            leaving.pop()
+        return set(leaving)
 
     def check_endpoint(self, endpoint: Endpoint) -> None:
         """Raise ``ConfigurationError`` where the product behind an endpoint cannot serve a member."""

@@ -62,12 +62,33 @@ def test_where_nothing_but_these_is_left() -> None:
     assert Scope(sub(f"{A}$", f"{B}$")).without_symbols([A, B]) is None
 
 
-def test_another_type_may_go_on_where_it_is_asked_for_apart() -> None:
-    """In one hello, which asks for the cross product, books of the prefix would be asked for too."""
-    trades = sub("X_", types=("trade",))
-    scope = Scope(sub(f"{A}$", f"{B}$", types=("book",)), trades)
-    assert scope.without_symbols([A], wire="hello") is None
-    assert scope.without_symbols([A], wire="incremental") == Scope(sub(f"{B}$", types=("book",)), trades)
+@pytest.mark.parametrize("wire", ["hello", "incremental"])
+@pytest.mark.parametrize(("named", "by_prefix"), [("book", "trade"), ("trade", "book")])
+def test_where_a_prefix_asks_for_another_type_of_it_not_all_of_it_would_begin_anew(
+    wire: str, named: str, by_prefix: str
+) -> None:
+    scope = Scope(sub(f"{A}$", f"{B}$", types=(named,)), sub("X_", types=(by_prefix,)))
+    assert scope.without_symbols([A], wire=wire) is None
+    assert scope.most_that_can_leave([A, B], wire=wire) == set()
+
+
+def test_what_is_of_no_symbol_goes_on() -> None:
+    assets = Subscription(["asset", "exchange", "symbol"], everything=True)
+    scope = Scope(sub(f"{A}$", f"{B}$"), assets)
+    assert scope.without_symbols([A], wire="incremental") == Scope(sub(f"{B}$"), assets)
+
+
+def test_a_symbol_that_nobody_named_cannot_be_left_out() -> None:
+    scope = Scope(sub(f"{A}$", f"{B}$"))
+    assert scope.without_symbols([A, C]) is None
+    assert scope.most_that_can_leave([A, C]) == {A}
+
+
+def test_where_one_has_to_stay_it_is_the_last() -> None:
+    scope = Scope(sub(f"{A}$", f"{B}$", f"{C}$"))
+    assert scope.most_that_can_leave([C, B, A, "X_SPOT_NONE"]) == {A, B}
+    assert Scope(sub(f"{A}$")).most_that_can_leave([A]) == set()
+    assert scope.most_that_can_leave([]) == set()
 
 
 @given(st.sets(st.sampled_from([A, B, C]), min_size=1), st.sampled_from(["hello", "incremental"]))

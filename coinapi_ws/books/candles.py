@@ -14,6 +14,10 @@ DEFAULT_GRACE_SECONDS: Final = 5.0
 #: Closed candles that are remembered of each symbol and period, to tell corrections from repetitions.
 DEFAULT_REMEMBERED: Final = 10
 
+#: A start that is so much later than when the candle came, and than all that its stream had, is a mistake, which would
+#: make everything else late. So long, since clocks may be wrong.
+_MOST_AHEAD_NS: Final = 24 * 3600 * NANOSECONDS_PER_SECOND
+
 #: What is not what a candle says: when it was received, and its number among the messages.
 _CONTENT: Final = tuple(Ohlcv.kinds.keys() - {"sequence", "time_exchange", "time_coinapi"})
 
@@ -77,7 +81,8 @@ class Candles:
     The server repeats a candle while its period runs, and never says which one was the last. Here a period has closed
     when a later one of the same symbol and period comes, or ``grace`` seconds after its end, which
     :meth:`handle_timeout` notices. ``remembered`` is how many closed candles of each symbol and period are compared
-    with what comes late; ``unplaced`` counts messages without symbol, start or end, which are left out.
+    with what comes late; ``unplaced`` counts messages without symbol, start or end, or with a start that is more than a
+    day too late to be true, which are left out.
 
     For one thread; nothing blocks.
     """
@@ -98,6 +103,9 @@ class Candles:
             return []
         period = end_ns - start_ns if candle.period_id is None else candle.period_id
         of_stream = self._streams.setdefault((candle.symbol_id, period), _Candles())
+        if _is_too_late(start_ns, candle, of_stream):
+            self.unplaced += 1
+            return []
         if start_ns < of_stream.start_ns or start_ns in of_stream.closed:
             return self._late(of_stream, start_ns, candle)
         results: list[CandleResult] = []
@@ -156,6 +164,13 @@ class Candles:
         if len(of_stream.closed) > self._remembered:
             of_stream.forgotten_ns = min(of_stream.closed)
             del of_stream.closed[of_stream.forgotten_ns]
+
+
+def _is_too_late(start_ns: int, candle: Ohlcv, of_stream: _Candles) -> bool:
+    """Return whether a period cannot have begun yet; unknown of the first one, and without the time of its coming."""
+    if of_stream.end_ns == _NEVER or not candle.received_ns:
+        return False
+    return start_ns > max(of_stream.end_ns, candle.received_ns) + _MOST_AHEAD_NS
 
 
 def _content(candle: Ohlcv) -> tuple[object, ...]:

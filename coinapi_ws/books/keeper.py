@@ -31,9 +31,13 @@ DEFAULT_RECONNECT_INTERVAL_SECONDS: Final = 60.0
 _COLLECTING_SECONDS: Final = 0.1
 #: A first snapshot that deltas came before has so much time to come.
 _SNAPSHOT_SECONDS: Final = 5.0
+#: A server that gave no snapshot after so many askings is asked by reconnecting, 35 seconds after the first.
+_MOST_IN_VAIN: Final = 3
 #: Each message of other types is a whole book, so what is lost makes none wrong.
 _CHANGED_TYPES: Final = frozenset({"book", "book_l3"})
 _NOT_WANTED: Final = "it is not subscribed to any more"
+_BROKEN_OFF: Final = "a message was applied in part"
+_OVER: Final = "the client was closed, and delivers no more"
 
 Key: TypeAlias = "tuple[str, str]"
 AnyBook: TypeAlias = "L2Book | L3Book"
@@ -111,7 +115,9 @@ class BookKeeper:
     (:meth:`Client.resubscribe`; where the scope cannot spare the symbol, by reconnecting), by ``"reconnect"``, or not
     before the server sends one by itself, ``"none"``. Books are asked for together, no more often than each
     ``resync_interval`` seconds, and by reconnecting ``reconnect_interval``; a book that does not come is asked for
-    again after 5 seconds, then 10, up to 60. ``level_delete`` is that of :class:`L3Book`.
+    again after 5 seconds, then 10, up to 60, and after the third time by reconnecting. Messages of any kind bring the
+    time for that, so with ``request_heartbeats=False`` a quiet market may have it later. ``level_delete`` is that of
+    :class:`L3Book`.
 
     Raises ``ConfigurationError`` for wrong options, ``UsageError`` for a client that is iterated.
     """
@@ -241,6 +247,8 @@ class BookKeeper:
         if kept is None:
             raise UsageError(f"there is no {key[0]} of {key[1]} yet; is it subscribed to?")
         with kept.lock:
+            if self._client._is_discarding:
+                kept.book.make_stale(_OVER)
             yield kept.book
 
     def stats(self) -> KeeperStats:
@@ -256,9 +264,9 @@ class BookKeeper:
         )
 
     def _state_of(self, book: AnyBook | BookSnapshot) -> BookState:
-        """Tell what is true: a client that ended at once may not have delivered that its connection ended."""
-        is_over = self._client.state is ClientState.CLOSED and book.state is BookState.LIVE
-        return BookState.STALE if is_over else book.state
+        """Tell what is true: a client that was closed at once does not deliver that its connection ended."""
+        is_over = self._client._is_discarding or self._client.state is ClientState.CLOSED
+        return BookState.STALE if is_over and book.state is BookState.LIVE else book.state
 
     # On the client's dispatcher thread
 
@@ -322,17 +330,19 @@ class BookKeeper:
     def _change(self, kept: _Kept, change: Callable[[Any], Any]) -> Any:
         """Change a book, and tell what became of it."""
         book = kept.book
-        with kept.lock:
-            was_live = book.state is BookState.LIVE
-            result = change(book)
-        is_live = book.state is BookState.LIVE
-        if is_live and not was_live:
-            self._resync.forget((book.type, book.symbol_id))
-            self._tell(BookLive(type=book.type, symbol_id=book.symbol_id))
-        elif was_live and not is_live:
-            self._miss(book, _COLLECTING_SECONDS)
-            self._tell(BookStale(type=book.type, symbol_id=book.symbol_id, reason=book.stale_reason or ""))
-        return result
+        was_live = book.state is BookState.LIVE
+        try:
+            with kept.lock:
+                return change(book)
+        finally:  # what could not be applied may have broken the book
+            is_live = book.state is BookState.LIVE
+            if is_live and not was_live:
+                self._resync.forget((book.type, book.symbol_id))
+                self._tell(BookLive(type=book.type, symbol_id=book.symbol_id))
+            elif was_live and not is_live:
+                self._miss(book, _COLLECTING_SECONDS)
+                reason = book.stale_reason or _BROKEN_OFF
+                self._tell(BookStale(type=book.type, symbol_id=book.symbol_id, reason=reason))
 
     def _empty_all(self, reason: str) -> None:
         self._resync.clear()
@@ -351,15 +361,16 @@ class BookKeeper:
         scope = self._client.scope
         if scope is not self._scope:
             self._scope = scope
-            for key, kept in self._books.items():
-                if not _may_be_in(scope, key):
-                    self._drop(key, kept)
+            gone = {key: kept for key, kept in self._books.items() if not _may_be_in(scope, key)}
+            if gone:
+                self._drop(gone)
 
-    def _drop(self, key: Key, kept: _Kept) -> None:
-        self._held_back += kept.book.held_back
-        self._books = {other: kept for other, kept in self._books.items() if other != key}
-        self._resync.forget(key)
-        self._empty(kept, _NOT_WANTED)
+    def _drop(self, gone: dict[Key, _Kept]) -> None:
+        self._books = {key: kept for key, kept in self._books.items() if key not in gone}
+        for key, kept in gone.items():
+            self._held_back += kept.book.held_back
+            self._resync.forget(key)
+            self._empty(kept, _NOT_WANTED)
 
     def _tell(self, event: BookEvent) -> None:
         for callback in self._registry.callbacks(event):
@@ -385,19 +396,30 @@ class BookKeeper:
                 self._resync.clear()
 
     def _ask(self, keys: list[Key]) -> None:
-        symbol_ids = list(dict.fromkeys(symbol_id for _, symbol_id in keys))
-        if self._how == RESUBSCRIBE:
-            # Where all that is subscribed to is wrong, one has to stay for the others.
-            for asked in (symbol_ids, symbol_ids[:-1]):
-                if asked and self._client.resubscribe(asked):
-                    self._resubscribed += 1
-                    self._resync.postpone(key for key in keys if key[1] not in asked)
-                    return
+        """Have those come again that can on their own; where one cannot, or did not, all of them by reconnecting.
+
+        That is not to be too often, so until then the others come all the same.
+        """
+        leaving = self._that_can_leave({symbol_id for _, symbol_id in keys})
+        staying = [key for key in keys if key[1] not in leaving]
+        # Where all that is subscribed to is wrong, one has to stay for the others.
+        waiting = [key for key in staying if self._that_can_leave({key[1]})]
+        is_in_vain = any(self._resync.asked(key) > _MOST_IN_VAIN for key in keys)
         now = time.monotonic()
-        if now >= self._next_reconnect:
+        if (is_in_vain or len(waiting) < len(staying)) and now >= self._next_reconnect:
+            self._client.reconnect()
             self._next_reconnect = now + self._reconnect_interval
             self._reconnected += 1
-            self._client.reconnect()
+        else:
+            self._resync.postpone(waiting)
+            if leaving and self._client.resubscribe(leaving):
+                self._resubscribed += 1
+
+    def _that_can_leave(self, symbol_ids: set[str]) -> set[str]:
+        """Return those of these symbols that can be taken out of the scope together."""
+        if self._how != RESUBSCRIBE:
+            return set()
+        return self._client.scope.most_that_can_leave(symbol_ids, wire=self._client._options.wire)
 
     def _watch(self) -> None:
         """Hear of every message while any book is waited for."""

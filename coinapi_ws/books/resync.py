@@ -65,6 +65,10 @@ class Resync(Generic[K]):
         self._find_first()
         return keys
 
+    def asked(self, key: K) -> int:
+        """Return how often a book was taken to be asked for, with this time."""
+        return self._missing[key].asked
+
     def postpone(self, keys: Iterable[K]) -> None:
         """Ask for these, which were taken, the next time all the same."""
         for key in keys:

@@ -387,6 +387,11 @@ class Client:
         """How the last connection ended; None where none has."""
         return self._worker.supervisor.disconnected
 
+    @property
+    def _is_discarding(self) -> bool:
+        """Whether nothing will be delivered any more, not even that the connection ended."""
+        return self._worker.queue.is_discarding
+
     def _call(self, callback: Callable[..., object], event: Event) -> None:
         """Call a callback of what is built on this client as one of the client's own, within another one."""
         self._worker.dispatcher.call(callback, event)

@@ -7,6 +7,7 @@ that was (vendor_notes.md, "Liveness").
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from ..events import SequenceGap
@@ -94,7 +95,11 @@ class Handover:
     def take_first(self, items: list[Item]) -> list[Item]:
         """Return what of the first connection is to be delivered."""
         self._last_of_first = next(filter(is_market_data, reversed(items)), self._last_of_first)
-        return [item for item in items if self._passes_first(item)]
+        passed: list[Item] = []
+        for item, gap in _with_gaps(items):
+            if self._passes_first(item):
+                passed += [*gap, item]
+        return passed
 
     def take_second(self, items: list[Item]) -> list[Item]:
         """Return what of the second connection is to be delivered."""
@@ -103,14 +108,14 @@ class Handover:
             trades = (item for item in items if isinstance(item, Trade))
             self._first_trade_of_second = self._first_trade_of_second or next(trades, None)
         passed: list[Item] = []
-        for item in items:
+        for item, gap in _with_gaps(items):
             if isinstance(item, SequenceGap):
                 passed += self._take_gap(item)
             elif isinstance(item, (Book, BookL3)) and item.type in _BOOK_TYPES:
                 passed += self._take_book(item)
             elif is_market_data(item):
                 if self._passes(item, from_second=True):
-                    passed.append(item)
+                    passed += [*gap, item]
             elif not isinstance(item, Heartbeat) or self._first_has_ended:
                 passed.append(item)
         return passed
@@ -183,7 +188,7 @@ class Handover:
 
     def _take_gap(self, gap: SequenceGap) -> list[Item]:
         key = (gap.type, gap.symbol_id)
-        if gap.type not in _BOOK_TYPES or key in self._switched:
+        if key in self._switched:
             return [gap]
         self._held.pop(key, None)  # it is wrong now; the next snapshot will do
         self._lost[key] = gap
@@ -222,3 +227,18 @@ class Handover:
         self._lost[key] = SequenceGap(
             type=message.type, symbol_id=message.symbol_id or "", expected=expected, received=sequence + 1
         )
+
+
+def _with_gaps(items: list[Item]) -> Iterator[tuple[Item, list[Item]]]:
+    """Give each item, with the gap that it showed, which is nothing of interest where the item itself is not.
+
+    What came before a repetition has been delivered too. The gap of a book is an item of its own, since the book's next
+    changes build on what is missing.
+    """
+    gap: list[Item] = []
+    for item in items:
+        if isinstance(item, SequenceGap) and item.type not in _BOOK_TYPES:
+            gap = [item]
+        else:
+            yield item, gap
+            gap = []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from ..messages import Book, BookL3
+from ..messages import Book, BookL3, Level, LevelL3
 from ..sides import L2Side, L3Side
 
 
@@ -25,7 +26,8 @@ class HeldBook:
         """Apply a later message of the same book; another snapshot begins anew."""
         self.latest, self._snapshot = message, message if message.is_snapshot else None
         changes = {name: getattr(message, name) for name in self._sides}
-        self.is_whole = not any(side._flaw(changes[name]) for name, side in self._sides.items())
+        flaws = (side._flaw(changes[name]) or _can_mean_both(changes[name]) for name, side in self._sides.items())
+        self.is_whole = not any(flaws)
         if self.is_whole:
             for name, side in self._sides.items():
                 (side._replace if message.is_snapshot else side._change)(changes[name])
@@ -45,6 +47,12 @@ class HeldBook:
             is_snapshot=True,
             **{name: tuple(_entries(side)) for name, side in self._sides.items()},
         )
+
+
+def _can_mean_both(changes: Iterable[Level | LevelL3]) -> bool:
+    """Return whether something without an id is deleted: the level, or so much of it, which its reader says, not we."""
+    orders = (change for change in changes if isinstance(change, LevelL3))
+    return any(order.id is None and order.update_type == "DELETE" for order in orders)
 
 
 def _entries(side: L2Side | L3Side) -> Any:

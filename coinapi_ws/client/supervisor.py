@@ -130,6 +130,8 @@ class Supervisor:
 
     def reconnect(self) -> None:
         """Begin anew with everything: close what is live, and connect as after any other end."""
+        if self._takeover is not None:
+            self._takeover.is_off = self._takeover.second_was_live
         for connection in self.connections():
             if connection.state is SessionState.LIVE:
                 self._take(connection, connection.close())
@@ -345,6 +347,8 @@ class Supervisor:
         elif self._current is None:
             self._merging = None
             self._decide(connection.scope, ending)
+        elif takeover is not None and takeover.is_off:
+            pass  # the other one is about to end
         elif takeover is not None and connection is takeover.second:
             self._lose_second(takeover.handover, self._current, ending)
         elif takeover is not None:

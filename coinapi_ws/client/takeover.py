@@ -31,6 +31,7 @@ class Takeover:
         self.merges_until: float | None = None
         self.second: SelectorConnection | None = None
         self.second_was_live = False
+        self.is_off = False  # both are being closed
         self._handover: Handover | None = None
 
     @property

@@ -26,7 +26,7 @@ from ..exceptions import (
 )
 from ..options import Options
 from ..protocol.frames import Frame, Item
-from ..protocol.pacing import UPGRADE, Pacer
+from ..protocol.pacing import UPGRADE, Pacer, can_wait
 from ..protocol.session import Session, SessionStats
 from ..protocol.states import SessionState
 from ..protocol.websocket import ABNORMAL_CLOSURE, NORMAL_CLOSURE
@@ -49,7 +49,7 @@ class SharedPacer(Pacer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.RLock()  # take() calls the other two
+        self._lock = threading.RLock()  # take() calls the others
 
     def renew_lock(self) -> None:
         """Forget, in a forked child, whoever held the lock."""
@@ -59,13 +59,17 @@ class SharedPacer(Pacer):
         with self._lock:
             return super().next_allowed(host, kind, now, is_vendor=is_vendor, count=count)
 
+    def together(self, host: str, kind: str, count: int, *, is_vendor: bool) -> int:
+        with self._lock:
+            return super().together(host, kind, count, is_vendor=is_vendor)
+
     def record(self, host: str, kind: str, now: float, *, is_vendor: bool) -> None:
         with self._lock:
             super().record(host, kind, now, is_vendor=is_vendor)
 
-    def take(self, host: str, kind: str, now: float, *, is_vendor: bool) -> float:
+    def take(self, host: str, kind: str, now: float, *, is_vendor: bool, count: int = 1) -> float:
         with self._lock:
-            return super().take(host, kind, now, is_vendor=is_vendor)
+            return super().take(host, kind, now, is_vendor=is_vendor, count=count)
 
     def block(self, host: str, kind: str, until: float) -> None:
         with self._lock:
@@ -373,8 +377,8 @@ class SelectorConnection:
 
     def _wait_for_budget(self, now: float, allowed: float) -> list[Item]:
         """Wait until the server's limits allow a connect, but no longer than the opening may take."""
-        wait, patience = allowed - now, self._options.open_timeout
-        if patience is None or wait <= patience:
+        wait = allowed - now
+        if can_wait(wait, self._options.open_timeout):
             self._phase, self._paced_until = _Phase.PACED, allowed
             return []
         detail = f"the server's limits allow the next connect in {wait:.0f} s"

@@ -17,6 +17,9 @@ HELLO: Final = "hello"
 #: The vendor's published numbers; headers of a response replace them.
 DEFAULT_LIMIT: Final = 10
 DEFAULT_WINDOW_SECONDS: Final = 10.0
+#: We count what leaves, the server what arrives: one that was late on its way and one that was not come closer together
+#: than they left. How late is the network's doing, whatever the window, so short ones have it as well.
+MARGIN_SECONDS: Final = 0.5
 
 _HEADER_PREFIXES: Final = {UPGRADE: "x-wsrequestsperiplimit", HELLO: "x-wshelloperiplimit"}
 #: Headers beyond these are nonsense and are ignored.
@@ -34,6 +37,11 @@ class _Budget:
     blocked_until: float = float("-inf")
     taken: deque[float] = field(default_factory=deque)
 
+    @property
+    def counts_for(self) -> float:
+        """How many seconds one that was taken counts."""
+        return self.window + MARGIN_SECONDS
+
 
 class Pacer:
     """Say when the next upgrade or hello may go to a host.
@@ -48,16 +56,22 @@ class Pacer:
     def next_allowed(self, host: str, kind: str, now: float, *, is_vendor: bool, count: int = 1) -> float:
         """Return the earliest time for the next one, ``now`` where it may go at once. ``kind`` is UPGRADE or HELLO.
 
-        ``count`` is how many are to go together, as far as the limit lets them.
+        ``count`` is how many are to go together, as far as :meth:`together` lets them.
         """
+        count = self.together(host, kind, count, is_vendor=is_vendor)
         budget = self._budget(host, kind, is_vendor)
         self._forget_old(budget, now)
         allowed = max(now, budget.blocked_until)
         if budget.limit is not None:
-            excess = len(budget.taken) + min(count, budget.limit) - budget.limit
+            excess = len(budget.taken) + count - budget.limit
             if excess > 0:
-                allowed = max(allowed, budget.taken[excess - 1] + budget.window)
+                allowed = max(allowed, budget.taken[excess - 1] + budget.counts_for)
         return allowed
+
+    def together(self, host: str, kind: str, count: int, *, is_vendor: bool) -> int:
+        """Return how many of so many may ever go together."""
+        limit = self._budget(host, kind, is_vendor).limit
+        return count if limit is None else min(count, limit)
 
     def record(self, host: str, kind: str, now: float, *, is_vendor: bool) -> None:
         """Take note that one was sent."""
@@ -66,11 +80,15 @@ class Pacer:
         if budget.limit is not None:
             budget.taken.append(now)
 
-    def take(self, host: str, kind: str, now: float, *, is_vendor: bool) -> float:
-        """Take one for now and return ``now``; where none is left, return when to ask again."""
-        allowed = self.next_allowed(host, kind, now, is_vendor=is_vendor)
+    def take(self, host: str, kind: str, now: float, *, is_vendor: bool, count: int = 1) -> float:
+        """Take one for now, or ``count`` as far as :meth:`together` lets them, and return ``now``.
+
+        Where there are not so many left, none is taken; return when to ask again.
+        """
+        allowed = self.next_allowed(host, kind, now, is_vendor=is_vendor, count=count)
         if allowed <= now:
-            self.record(host, kind, now, is_vendor=is_vendor)
+            for _ in range(self.together(host, kind, count, is_vendor=is_vendor)):
+                self.record(host, kind, now, is_vendor=is_vendor)
         return allowed
 
     def block(self, host: str, kind: str, until: float) -> None:
@@ -107,8 +125,13 @@ class Pacer:
 
     @staticmethod
     def _forget_old(budget: _Budget, now: float) -> None:
-        while budget.taken and budget.taken[0] <= now - budget.window:
+        while budget.taken and budget.taken[0] + budget.counts_for <= now:
             budget.taken.popleft()
+
+
+def can_wait(wait: float, patience: float | None) -> bool:
+    """Return whether who has so much patience can wait so long; the margin, which is ours, is not held against it."""
+    return patience is None or wait <= patience + MARGIN_SECONDS
 
 
 def retry_after_seconds(headers: Iterable[tuple[str, str]]) -> float | None:

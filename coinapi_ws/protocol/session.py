@@ -17,18 +17,14 @@ from typing import Final
 from ..auth import Secret, authorization_headers, authorized_target, redact_json
 from ..decoding import Decoder
 from ..events import Cause, Connected, Disconnected, Event, Live, Undecodable
-from ..exceptions import (
-    CoinAPIError,
-    RateLimited,
-    UsageError,
-)
+from ..exceptions import CoinAPIError, RateLimited, UsageError
 from ..messages import ErrorMessage, Message, ReconnectNotice
 from ..options import Options
 from ..subscription import Scope, ScopeFrame, frames_between, kept_by
 from . import endings
 from .deadlines import Deadlines
 from .frames import Frame, Item, type_at_end
-from .pacing import HELLO, LIMIT_HEADER_PREFIXES, UPGRADE, Pacer
+from .pacing import HELLO, LIMIT_HEADER_PREFIXES, UPGRADE, Pacer, can_wait
 from .reconnect import Verdict, classify_error
 from .sequences import Sequences
 from .states import TRANSITIONS, SessionState, Step
@@ -380,13 +376,15 @@ class Session:
 
     # What goes out
 
-    def _send_scope_frames(self, now: float) -> None:
+    def _send_scope_frames(self, now: float, taken: int = 0) -> None:
+        """Send what waits, as the budget allows, of which so many have been taken already."""
+        is_vendor = self._options.endpoint.is_vendor
         while self._unsent and self._connected is not None:
-            is_vendor = self._options.endpoint.is_vendor
-            allowed = self._pacer.take(self._host, HELLO, now, is_vendor=is_vendor)
+            allowed = now if taken > 0 else self._pacer.take(self._host, HELLO, now, is_vendor=is_vendor)
             if allowed > now:
                 self._wait_for_budget(now, allowed)
                 return
+            taken -= 1
             self._websocket.send(self._hello_text(self._unsent.popleft()))
             if not self._hello_sent:
                 self._hello_sent = True
@@ -407,19 +405,20 @@ class Session:
         put_back = frames_between(without, self._scope, wire=wire)
         frames = (*frames_between(self._scope, without, wire=wire), *put_back)
         is_vendor = self._options.endpoint.is_vendor
-        allowed = self._pacer.next_allowed(self._host, HELLO, now, is_vendor=is_vendor, count=len(frames))
+        taken = self._pacer.together(self._host, HELLO, len(frames), is_vendor=is_vendor)
+        allowed = self._pacer.take(self._host, HELLO, now, is_vendor=is_vendor, count=taken)
         if allowed > now:
             self._deadlines.set("scope", allowed)  # nothing is out of the scope while the budget is waited for
             return
         self._to_renew -= renewed  # where not all could leave at once, the others follow
         self._unsent.extend(frames)
         self._sequences.scope_changed(kept_by(frames, without))
-        self._send_scope_frames(now)
+        self._send_scope_frames(now, taken)
 
     def _wait_for_budget(self, now: float, allowed: float) -> None:
         """Wait with what is to be sent, but with the first hello no longer than the opening may take."""
-        wait, patience = allowed - now, self._options.open_timeout
-        if self._hello_sent or patience is None or wait <= patience:
+        wait = allowed - now
+        if self._hello_sent or can_wait(wait, self._options.open_timeout):
             self._deadlines.set("scope", allowed)
             return
         detail = f"the server's limits allow the next hello in {wait:.0f} s"

@@ -49,12 +49,17 @@ class Desk:
 
     def connect(self, *, beat: bool = True) -> ServerSide:
         """Meet the client's next connection, up to the hello or its first heartbeat."""
-        self.server = ServerSide(accept(self._listener))
-        self.server.upgrade()
+        self.server = self.meet()
         self.hello()
         if beat:
             self.server.text(HEARTBEAT)
         return self.server
+
+    def meet(self, headers: list[tuple[bytes, bytes]] | None = None) -> ServerSide:
+        """Meet the client's next connection, up to its upgrade."""
+        server = ServerSide(accept(self._listener))
+        server.upgrade(headers)
+        return server
 
     def hello(self) -> dict[str, Any]:
         """Wait for the next hello."""

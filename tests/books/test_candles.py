@@ -156,6 +156,44 @@ def test_what_has_no_place_is_counted(field: str) -> None:
     assert (candles.unplaced, candles.next_timeout()) == (2, None)
 
 
+DAY = 24 * 3600
+
+
+def received(start: int, at: int) -> Ohlcv:
+    """The candle of the minute at ``start`` that came ``at`` so many seconds after the epoch."""
+    return candle(start, received_ns=at * SECOND_NS)
+
+
+def test_a_start_that_cannot_have_come_yet_moves_nothing() -> None:
+    candles = Candles()
+    first, wrong, second = received(0, 10), received(DAY + 121, 120), received(60, 121)
+    assert [candles.feed(first), candles.feed(wrong), candles.feed(second)] == [
+        [running(first)],
+        [],
+        [closed(first), running(second)],
+    ]
+    assert candles.unplaced == 1
+    assert candles.next_timeout() == 125 * SECOND_NS
+
+
+@pytest.mark.parametrize(
+    ("start", "at"),
+    [(10 * DAY, 10 * DAY + 1), (DAY + 60, 1), (10 * DAY, 0)],
+    ids=["a market that was closed", "clocks that differ", "nobody knows when it came"],
+)
+def test_a_start_that_may_be_true_is_taken(start: int, at: int) -> None:
+    candles = Candles()
+    candles.feed(received(0, at))
+    assert candles.feed(received(start, at)) == [closed(candle(0)), running(candle(start))]
+    assert candles.unplaced == 0
+
+
+def test_a_market_of_the_future_is_taken_by_its_own_time() -> None:
+    candles = Candles()
+    for start in range(1000 * DAY, 1000 * DAY + 600, 60):
+        assert running(candle(start)) in candles.feed(received(start, 1))
+
+
 @pytest.mark.parametrize("options", [{"grace": -1}, {"grace": float("nan")}, {"remembered": 0}])
 def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):

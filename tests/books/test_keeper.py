@@ -17,8 +17,10 @@ from coinapi_ws import (
     Client,
     ClientState,
     Disconnected,
+    Dropped,
     Heartbeat,
     Level,
+    SequenceGap,
     Subscription,
     Trade,
 )
@@ -34,6 +36,7 @@ from coinapi_ws.books import (
     L3Snapshot,
 )
 from coinapi_ws.exceptions import ConfigurationError, UsageError
+from coinapi_ws.sides import L2Side
 
 from .conftest import ONE, TWO, Desk, frame
 
@@ -119,6 +122,38 @@ def test_what_the_queue_dropped_makes_its_book_stale(desk: OpenDesk) -> None:
     assert it.told.of(BookStale)[0].reason == "3 messages were not delivered"
 
 
+def test_what_whole_books_lack_makes_none_stale(desk: OpenDesk) -> None:
+    """The next message is all of it."""
+    it = desk(Subscription(["book5"], symbol_ids=[f"{ONE}$"]), all_sequence_gaps=True)
+    gaps = it.client.on(SequenceGap, Heard())
+    it.say(frame(1, type="book5"), frame(3, type="book5"))
+    assert len(gaps) == 1
+    assert it.kinds() == [("live", ONE), ("updated", ONE), ("updated", ONE)]
+
+
+def test_what_the_queue_dropped_of_whole_books_makes_none_stale(desk: OpenDesk) -> None:
+    it = desk(Subscription(["book5", "trade"], symbol_ids=[f"{ONE}$"]), when_full="drop_oldest", max_queued_messages=2)
+    it.say(frame(1, type="book5"))
+    gate, entered = threading.Event(), threading.Event()
+
+    def block(_: Trade) -> None:
+        entered.set()
+        assert gate.wait(PATIENCE_SECONDS)
+
+    it.client.on(Trade, block)
+    dropped = it.client.on(Dropped, Heard())
+    it.server.text('{"type":"trade","symbol_id":"X"}')
+    assert entered.wait(PATIENCE_SECONDS)
+    for sequence in range(2, 6):
+        it.server.text(frame(sequence, type="book5"))
+    eventually(lambda: it.client.stats().dropped == 2)
+    gate.set()
+    dropped.wait(Dropped)
+    it.settle()
+    assert [event.type for event in dropped] == ["book5"]
+    assert it.told.of(BookStale) == []
+
+
 def test_what_is_not_subscribed_to_any_more_is_not_kept(desk: OpenDesk) -> None:
     it = desk(keep={"resync": "none"})
     it.say(frame(1, snapshot=True), frame(1, TWO, snapshot=True), frame(3))
@@ -132,6 +167,25 @@ def test_what_is_not_subscribed_to_any_more_is_not_kept(desk: OpenDesk) -> None:
     it.say('{"type":"hearbeat"}')
     assert it.keeper.states() == {}
     assert it.told.of(BookStale)[-1] == BookStale(type="book", symbol_id=TWO, reason="it is not subscribed to any more")
+
+
+def test_what_cannot_be_applied_whole_is_told_and_empties_the_book(
+    desk: OpenDesk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = desk(keep={"resync": "none"})
+    it.say(frame(1, snapshot=True))
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched, caplog.at_level(logging.ERROR, "coinapi_ws"):
+        patched.setattr(L2Side, "_change", fail)
+        it.say(frame(2))
+    assert it.told.of(BookStale) == [BookStale(type="book", symbol_id=ONE, reason="a message was applied in part")]
+    assert it.keeper.state(ONE) is EMPTY
+    assert it.client.stats().callback_failures == 1
+    it.say(frame(3), frame(1, snapshot=True))
+    assert it.keeper.state(ONE) is LIVE
 
 
 def test_late_messages_of_what_left_the_scope_are_not_kept(desk: OpenDesk) -> None:
@@ -193,7 +247,12 @@ def test_a_callback_may_close_the_client(desk: OpenDesk) -> None:
     it.keeper.on(BookLive, lambda _: it.client.close())
     late = it.keeper.on(BookLive, Heard())
     it.server.text(frame(1, snapshot=True))
-    it.server.send(it.server.until_closed().response())
+    closing = it.server.until_closed()
+    # The connection is still there, but nothing is delivered any more.
+    eventually(lambda: it.client._is_discarding)
+    assert it.client.state is not ClientState.CLOSED
+    assert it.keeper.state(ONE) is STALE
+    it.server.send(closing.response())
     it.server.socket.close()
     assert it.client.join(PATIENCE_SECONDS)
     assert late == []
@@ -201,6 +260,9 @@ def test_a_callback_may_close_the_client(desk: OpenDesk) -> None:
     # That the connection ended was not delivered any more.
     assert it.keeper.state(ONE) is it.keeper.snapshot(ONE).state is STALE
     assert (it.keeper.states(), it.keeper.stats().live) == ({("book", ONE): STALE}, 0)
+    with it.keeper.reading(ONE) as book:
+        assert (book.state, book.stale_reason) == (STALE, "the client was closed, and delivers no more")
+        assert book.asks.best == Level(10.0, 1.0)
 
 
 def test_other_threads_see_whole_books(desk: OpenDesk) -> None:

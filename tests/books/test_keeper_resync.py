@@ -10,7 +10,7 @@ import pytest
 from client_harness import Heard, eventually
 from peers import PATIENCE_SECONDS
 
-from coinapi_ws import Backoff, Connected, Disconnected, HandedOver, Reconnecting, Subscription
+from coinapi_ws import Backoff, Connected, Disconnected, HandedOver, HandoverFailed, Reconnecting, Subscription
 from coinapi_ws.books import BookKeeper, BookLive, BookStale, BookState
 from coinapi_ws.books import keeper as keeper_module
 from coinapi_ws.books import resync as resync_module
@@ -106,6 +106,37 @@ def test_a_symbol_that_was_subscribed_by_a_prefix_comes_by_reconnecting(desk: Op
     lose(it, ONE)
     reconnects(it)
     assert it.keeper.stats().resubscribed == 0
+
+
+def test_a_book_that_does_not_come_for_all_askings_comes_by_reconnecting(
+    desk: OpenDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resync_module, "FIRST_RETRY_SECONDS", 0.01)
+    it = desk(keep={"resync_interval": 0.01}, **SOON)
+    lose(it, ONE)
+    for _ in range(3):
+        assert next_hello(it) == [TWO]
+        assert symbols(it.hello()) == [ONE, TWO]
+    reconnects(it)
+    assert it.keeper.stats().resubscribed == 3
+
+
+def test_what_cannot_leave_alone_keeps_no_other_from_coming(desk: OpenDesk) -> None:
+    it = desk(
+        Subscription(["book"], symbol_ids=["X_SPOT_ONE_", f"{TWO}$", f"{THREE}$"]),
+        keep={"resync_interval": 0.1},
+        **SOON,
+    )
+    lose(it, ONE)
+    reconnects(it)
+    it.say(frame(3))
+    it.say(frame(1, TWO, snapshot=True), frame(3, TWO))
+    assert it.keeper.stale() == [("book", ONE), ("book", TWO)]
+    assert TWO not in next_hello(it)
+    assert TWO in symbols(it.hello())
+    it.say(frame(1, TWO, snapshot=True))
+    assert (it.keeper.state(ONE), it.keeper.state(TWO)) == (STALE, LIVE)
+    assert (it.keeper.stats().resubscribed, it.keeper.stats().reconnected) == (1, 1)
 
 
 def reconnects(it: Desk) -> None:
@@ -213,6 +244,22 @@ def test_a_handover_that_came_too_late_empties_them(desk: OpenDesk) -> None:
     assert it.keeper.state(ONE) is EMPTY
     it.say(frame(1, snapshot=True))
     assert it.keeper.state(ONE) is LIVE
+
+
+def test_a_second_connection_that_waited_in_vain_for_its_hello_takes_no_book_along(desk: OpenDesk) -> None:
+    it = desk(on_reconnect_notice="handover")
+    it.say(frame(1, snapshot=True))
+    failed = it.client.on(HandoverFailed, Heard())
+    it.server.text('{"type":"reconnect","within_seconds":60}')
+    it.meet([(b"X-WsHelloPerIpLimit-RetryAfterMs", b"3600000")])
+    assert "limits allow the next hello" in failed.wait(HandoverFailed).reason
+    it.say(frame(2))
+    assert it.keeper.state(ONE) is LIVE
+    assert it.told.of(BookStale) == []
+    ended = it.client.on(Reconnecting, Heard())
+    it.server.socket.close()
+    ended.wait(Reconnecting)
+    assert it.keeper.state(ONE) is EMPTY
 
 
 def test_after_the_end_no_book_is_live(desk: OpenDesk) -> None:

@@ -96,3 +96,13 @@ def test_what_is_postponed_is_due_at_the_next_asking_and_was_not_asked_for() -> 
     resync.forget("a")
     assert resync.take(6.9) == []
     assert resync.take(7.0) == ["b"]
+
+
+def test_how_often_a_book_was_asked_for_is_known() -> None:
+    resync = missing("a")
+    assert resync.asked("a") == 0
+    for now in (0.0, 100.0):
+        assert resync.take(now) == ["a"]
+    assert resync.asked("a") == 2
+    resync.postpone(["a"])
+    assert resync.asked("a") == 1

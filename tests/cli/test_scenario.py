@@ -82,6 +82,10 @@ def test_sigterm_ends_it_and_leaves_nothing_behind(start) -> None:
 
 
 def test_options_beside_a_scenario_take_the_place_of_its_own(start, scenario: Path) -> None:
+    fields = json.loads(scenario.read_text())
+    # The market's first book, whenever the program asks for it.
+    fields["timeline"] = [{"at": 0, "do": "halt_trading", "symbol_ids": ["COINBASE_SPOT_BTC_USD"]}]
+    scenario.write_text(json.dumps(fields))
     firsts = []
     for options in ((), ("--seed", "5"), ("--seed", "6")):
         server = start("simulate", "--scenario", scenario, *options)

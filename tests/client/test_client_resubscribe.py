@@ -53,7 +53,7 @@ def test_a_book_comes_again_and_the_others_go_on(make_client: MakeClient) -> Non
         assert len(simulator.received) == 3
 
 
-@pytest.mark.parametrize("symbol_ids", [[BTC, ETH], ["KRAKEN_SPOT_BTC_USD"], []])
+@pytest.mark.parametrize("symbol_ids", [[BTC, ETH], ["KRAKEN_SPOT_BTC_USD"], [BTC, "KRAKEN_SPOT_BTC_USD"], []])
 def test_what_cannot_be_taken_out_is_said_and_nothing_happens(make_client: MakeClient, symbol_ids: list[str]) -> None:
     with Simulator(seed=7) as simulator:
         client = make_client(simulator.url, BOOKS)

@@ -24,8 +24,8 @@ from coinapi_ws.client.handover import Delivered, Handover
 from coinapi_ws.events import Cause
 
 
-def gap(expected: int, received: int, symbol_id: str = BTC) -> SequenceGap:
-    return SequenceGap(type="book", symbol_id=symbol_id, expected=expected, received=received)
+def gap(expected: int, received: int, symbol_id: str = BTC, *, type: str = "book") -> SequenceGap:
+    return SequenceGap(type=type, symbol_id=symbol_id, expected=expected, received=received)
 
 
 def handover(*delivered: Any) -> Handover:
@@ -153,6 +153,25 @@ def test_events_and_the_conversations_own_messages_pass_from_both() -> None:
     ]
     both = handover()
     assert both.take_first(items) == both.take_second(items) == items
+
+
+def test_a_gap_before_a_repetition_is_none() -> None:
+    """With all_sequence_gaps: what the repetition shows to be missing has been delivered before it."""
+    lost = gap(3, 5, type="quote")
+    both = handover(quote(5))
+    assert both.take_second([lost, quote(5), quote(6)]) == [quote(6)]
+    assert both.take_first([lost, quote(6), quote(7)]) == [quote(7)]
+    traded = gap(1, 3, type="trade")
+    assert both.take_second([traded, trade(8, uuid="a")]) == [traded, trade(8, uuid="a")]
+    assert both.take_first([traded, trade(8, uuid="a")]) == []
+
+
+def test_a_gap_before_news_comes_with_it() -> None:
+    lost = gap(3, 5, type="quote")
+    both = handover(quote(5))
+    assert both.take_first([lost, quote(6)]) == [lost, quote(6)]
+    assert both.take_second([lost, quote(7), quote(8)]) == [lost, quote(7), quote(8)]
+    assert both.take_second([lost, quote(1, ADA), heartbeat()]) == [lost, quote(1, ADA)]
 
 
 # Books

@@ -37,6 +37,11 @@ L3_CHANGES = st.lists(
     max_size=2,
 )
 CHANGES = {"book": L2_CHANGES, "book_l3": L3_CHANGES}
+#: Without what can be read in two ways, for which a book may be said to be wrong.
+CLEAR_CHANGES = {
+    "book": L2_CHANGES,
+    "book_l3": L3_CHANGES.filter(lambda changes: all(change[2:] != (None, "DELETE") for change in changes)),
+}
 OTHERS = ("trade", "quote", "other quote", "book5", "candle", "rate", "asset")
 
 
@@ -149,8 +154,9 @@ class Plan:
 def plans(draw: st.DrawFn, *, is_lossy: bool = False, may_finish_early: bool = False, step: int = 0) -> Plan:
     """A plan; with `step` 1 no two updates have the same time."""
     # Of few kinds, so that there are many of each.
-    kinds = draw(st.lists(st.sampled_from([*CHANGES, *(() if is_lossy else OTHERS)]), min_size=1, max_size=4))
-    updates = st.sampled_from(kinds).flatmap(lambda kind: st.tuples(st.just(kind), CHANGES.get(kind, st.none())))
+    changes = CHANGES if is_lossy else CLEAR_CHANGES
+    kinds = draw(st.lists(st.sampled_from([*changes, *(() if is_lossy else OTHERS)]), min_size=1, max_size=4))
+    updates = st.sampled_from(kinds).flatmap(lambda kind: st.tuples(st.just(kind), changes.get(kind, st.none())))
     drawn = draw(st.lists(st.tuples(updates, st.integers(step, 1)), min_size=6, max_size=30))
     moments = list(itertools.accumulate((step for _, step in drawn), initial=1))[1:]
     drawn_at = enumerate(zip(drawn, moments, strict=True), 1)

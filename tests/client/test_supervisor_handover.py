@@ -156,6 +156,42 @@ def test_closing_and_parking_end_both(live_it: LiveIt, listener: Listener, how: 
     assert life.of(ConnectionGap) == life.of(Reconnecting) == []
 
 
+@pytest.mark.parametrize("is_first_first", [True, False])
+def test_reconnecting_in_the_middle_ends_both_and_is_no_handover(
+    live_it: LiveIt, listener: Listener, is_first_first: bool
+) -> None:
+    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
+    first = life.live(listener)
+    first.text(trade(1, uuid="1"))
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    second = life.live(listener)
+    life.supervisor.reconnect()
+    for server in (first, second) if is_first_first else (second, first):
+        assert life.answer_close(server).code == 1000
+    assert life.of(HandedOver) == life.of(HandoverFailed) == []
+    life.retry()
+    life.live(listener).text(trade(9, uuid="9"))
+    life.until(Trade)
+    assert [(gap.from_ns, gap.to_ns) for gap in life.of(ConnectionGap)] == [(at(1), at(9))]
+    assert len(life.of(Reconnecting)) == 1
+
+
+def test_reconnecting_before_the_second_is_live_leaves_it_to_the_second(live_it: LiveIt, listener: Listener) -> None:
+    life = live_it(url_of(listener), on_reconnect_notice="handover").start()
+    first = life.live(listener)
+    first.text(NOTICE)
+    life.until(ReconnectNotice)
+    second = life.open(listener)
+    life.supervisor.reconnect()
+    life.answer_close(first)
+    second.text(trade(5, uuid="5"))
+    life.until(Trade)
+    assert life.state is ClientState.LIVE
+    assert life.of(HandedOver) == []
+    assert len(life.made) == 2
+
+
 def test_a_first_connection_that_stays_is_closed(live_it: LiveIt, listener: Listener) -> None:
     life = live_it(url_of(listener), on_reconnect_notice="handover", options={"silence_timeout": None}).start()
     first = life.live(listener)

@@ -34,7 +34,7 @@ from coinapi_ws import (
 from coinapi_ws.drivers.opening import resolve_host
 from coinapi_ws.drivers.selector import SharedPacer
 from coinapi_ws.drivers.transport import Address
-from coinapi_ws.protocol.pacing import HELLO, UPGRADE
+from coinapi_ws.protocol.pacing import HELLO, MARGIN_SECONDS, UPGRADE
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 MakeOptions = Callable[..., Options]
@@ -180,7 +180,7 @@ def test_upgrades_that_are_still_connecting_count_too(make: Make, listener: List
     for connection in connections:
         connection.start()
     assert [connection.fileno() != -1 for connection in connections] == [True, True, False]
-    assert connections[-1].next_timeout() == 1010.0
+    assert connections[-1].next_timeout() == 1010.0 + MARGIN_SECONDS
 
 
 def test_what_the_server_s_headers_say_of_limits_reaches_the_pacer(
@@ -193,13 +193,13 @@ def test_what_the_server_s_headers_say_of_limits_reaches_the_pacer(
     server.upgrade([(b"X-WsHelloPerIpLimit-Limit", b"1"), (b"X-WsHelloPerIpLimit-WindowSizeMs", b"3000")])
     drive(connection, Connected, items)
     authority = f"127.0.0.1:{listener.getsockname()[1]}"
-    assert pacer.next_allowed(authority, HELLO, clock.now, is_vendor=False) == 1003.0
+    assert pacer.next_allowed(authority, HELLO, clock.now, is_vendor=False) == 1003.0 + MARGIN_SECONDS
     assert pacer.next_allowed(authority, UPGRADE, clock.now, is_vendor=False) == 1000.0
     # The next hello has to wait, and then leaves by itself.
     connection.set_scope(Scope(QUOTES))
-    assert connection.next_timeout() == 1003.0
+    assert connection.next_timeout() == 1003.0 + MARGIN_SECONDS
     assert '"trade"' in server.event().data
-    clock.now = 1003.0
+    clock.now = 1003.0 + MARGIN_SECONDS
     connection.handle_timeout()
     assert '"quote"' in server.event().data
 

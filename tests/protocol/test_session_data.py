@@ -15,6 +15,7 @@ from coinapi_ws.events import SequenceGap, Undecodable
 from coinapi_ws.exceptions import ConfigurationError, UsageError
 from coinapi_ws.messages import Book, BookL3, ErrorMessage, Heartbeat, Message, Quote, ReconnectNotice, Trade
 from coinapi_ws.protocol import Frame
+from coinapi_ws.protocol.pacing import MARGIN_SECONDS
 from coinapi_ws.subscription import Scope, Subscription
 
 Converse = Callable[..., Conversation]
@@ -251,7 +252,7 @@ def test_while_a_hello_waits_for_the_budget_only_the_last_scope_is_kept(converse
     talk.set_scope(QUOTES)
     talk.set_scope(BOOKS)
     assert len(talk.hellos()) == 1
-    talk.advance(5)
+    talk.advance(6)
     talk.advance(50)
     assert [hello["subscribe_data_type"] for hello in talk.hellos()] == [["trade"], ["book"]]
 
@@ -259,7 +260,7 @@ def test_while_a_hello_waits_for_the_budget_only_the_last_scope_is_kept(converse
 def test_a_scope_set_when_the_budget_allows_it_again_leaves_nothing_due(converse: Converse) -> None:
     talk = converse(request_heartbeats=False).upgrade(*PACED)
     talk.set_scope(QUOTES)
-    assert talk.session.next_timeout() == talk.now + 5
+    assert talk.session.next_timeout() == talk.now + 5 + MARGIN_SECONDS
     talk.now += 6
     talk.set_scope(BOOKS)
     assert [hello["subscribe_data_type"] for hello in talk.hellos()] == [["trade"], ["book"]]

@@ -17,6 +17,7 @@ from coinapi_ws.events import Connected, Live
 from coinapi_ws.exceptions import ConfigurationError, UsageError
 from coinapi_ws.options import Options
 from coinapi_ws.protocol import Pacer, Session, SessionState
+from coinapi_ws.protocol.pacing import MARGIN_SECONDS
 from coinapi_ws.subscription import Scope, Subscription
 
 Converse = Callable[..., Conversation]
@@ -251,12 +252,12 @@ def subscriptions(count: int) -> Scope:
 def test_the_default_budget_paces_hellos_to_the_vendor(converse: Converse) -> None:
     talk = converse(url="emea", scope=subscriptions(25), wire="incremental").upgrade()
     assert len(talk.hellos()) == 10
-    talk.advance(9.9)
+    talk.advance(10.4)
     assert len(talk.hellos()) == 10
     talk.advance(0.1)
     assert len(talk.hellos()) == 20
     talk.say(HEARTBEAT)
-    talk.advance(10)
+    talk.advance(10 + MARGIN_SECONDS)
     assert [hello["type"] for hello in talk.hellos()] == ["hello"] + ["subscribe"] * 24
     assert [hello["subscribe_filter_symbol_id"] for hello in talk.hellos()] == [
         [f"X_SPOT_A{number}_B$"] for number in range(25)
@@ -271,9 +272,9 @@ def test_limit_headers_pace_hellos(converse: Converse) -> None:
     talk = converse(scope=subscriptions(5), wire="incremental", request_heartbeats=False)
     talk.upgrade("X-WsHelloPerIpLimit-Limit: 2", "X-WsHelloPerIpLimit-WindowSizeMs: 3000")
     assert len(talk.hellos()) == 2
-    talk.advance(3)
+    talk.advance(3 + MARGIN_SECONDS)
     assert len(talk.hellos()) == 4
-    talk.advance(3)
+    talk.advance(3 + MARGIN_SECONDS)
     assert len(talk.hellos()) == 5
 
 
@@ -310,5 +311,5 @@ def test_a_shared_pacer_counts_the_hellos_of_all_sessions(converse: Converse) ->
     pacer = Pacer()
     talks = [converse(url="emea", pacer=pacer).upgrade() for _ in range(11)]
     assert [len(talk.hellos()) for talk in talks] == [1] * 10 + [0]
-    talks[-1].advance(10)
+    talks[-1].advance(10 + MARGIN_SECONDS)
     assert len(talks[-1].hellos()) == 1

@@ -10,6 +10,7 @@ from websocket_peer import CLOSE, accept, close, frame
 
 from coinapi_ws.events import Cause
 from coinapi_ws.protocol import SessionState
+from coinapi_ws.protocol.pacing import MARGIN_SECONDS
 
 Converse = Callable[..., Conversation]
 
@@ -100,7 +101,7 @@ def test_a_change_of_the_scope_does_not_wait_for_reading(converse: Converse) -> 
     talk.set_scope(TRADES, QUOTES)
     assert len(talk.hellos()) == 1
     talk.session.pause(talk.now)
-    talk.advance(4)
+    talk.advance(4 + MARGIN_SECONDS)
     assert len(talk.hellos()) == 2
 
 

@@ -27,7 +27,7 @@ from coinapi_ws import (
     endpoint_from,
 )
 from coinapi_ws.drivers.selector import SharedPacer
-from coinapi_ws.protocol.pacing import HELLO, UPGRADE
+from coinapi_ws.protocol.pacing import HELLO, MARGIN_SECONDS, UPGRADE
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 Dial = Callable[..., Any]
@@ -315,8 +315,8 @@ def test_our_pacer_learns_the_hellos_and_is_never_refused(clock: VirtualClock, s
             items += connection.set_scope(scope)
         simulator.settle()
         assert [json.loads(text)["subscribe_data_type"] for text in simulator.received] == [["trade"], ["quote"]]
-        assert side.wait(HELLO) == 9.0
-        side.advance(9)
+        assert side.wait(HELLO) == 9.0 + MARGIN_SECONDS
+        side.advance(9 + MARGIN_SECONDS)
         items += connection.handle_timeout()
         simulator.settle()
         # The scopes in between were never sent.
