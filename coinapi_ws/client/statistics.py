@@ -12,7 +12,7 @@ from typing import Final
 
 from ..events import Disconnected, Event, Gap, Undecodable
 from ..messages import Message
-from ..protocol.frames import Frame, Item
+from ..protocol.frames import Frame, Frames, Item
 from ..protocol.session import SessionStats
 from ..subscription import KNOWN_DATA_TYPES
 from ..timestamps import NANOSECONDS_PER_SECOND
@@ -96,30 +96,36 @@ class Statistics:
         #: Messages by the second in which they came.
         self._seconds: deque[tuple[int, int]] = deque(maxlen=RATE_WINDOW_SECONDS + 1)
 
-    def receive(self, items: Sequence[Event | Frame], now: float) -> tuple[dict[str, int], int]:
+    def receive(self, items: Sequence[Event | Frame | Frames], now: float) -> tuple[dict[str, int], int]:
         """Count what one read brought; return the messages by type, and their bytes."""
         counts: dict[str, int] = {}
-        size = 0
-        bytes_by_type = self.bytes
+        sizes: dict[str, int] = {}
         for item in items:
-            if isinstance(item, (Frame, Undecodable)):
-                name, length = getattr(item, "type", "") or "undecodable", len(item.payload)
-                if name not in bytes_by_type and len(bytes_by_type) >= _MAX_TYPES and name not in KNOWN_DATA_TYPES:
-                    name = "other"
+            if isinstance(item, Frames):
+                for frame_type, payload in item.frames:
+                    name = frame_type.name
+                    counts[name] = counts.get(name, 0) + 1
+                    sizes[name] = sizes.get(name, 0) + len(payload)
+            elif isinstance(item, (Frame, Undecodable)):
+                name = getattr(item, "type", "") or "undecodable"
                 counts[name] = counts.get(name, 0) + 1
-                bytes_by_type[name] = bytes_by_type.get(name, 0) + length
-                size += length
-                self.last_received_ns = item.received_ns
+                sizes[name] = sizes.get(name, 0) + len(item.payload)
+            else:
+                continue
+            self.last_received_ns = item.received_ns
         total = 0
         for name, count in counts.items():
-            self.messages[name] = self.messages.get(name, 0) + count
             total += count
+            known = name in self.messages or len(self.messages) < _MAX_TYPES or name in KNOWN_DATA_TYPES
+            kept = name if known else "other"
+            self.messages[kept] = self.messages.get(kept, 0) + count
+            self.bytes[kept] = self.bytes.get(kept, 0) + sizes[name]
         if total:
             second = int(now)
             if self._seconds and self._seconds[-1][0] == second:
                 total += self._seconds.pop()[1]
             self._seconds.append((second, total))
-        return counts, size
+        return counts, sum(sizes.values())
 
     def deliver(self, items: Sequence[Item]) -> None:
         """Look at what goes on to the callbacks: how late the first message is, and which gaps there are."""

@@ -14,7 +14,7 @@ from ..drivers.selector import SelectorConnection
 from ..events import Cause, Disconnected, Event, HandedOver, HandoverFailed, Live, Reconnecting
 from ..exceptions import AuthenticationError, HandshakeRejected, ServerRejected, SlowConsumerError
 from ..messages import ReconnectNotice
-from ..protocol.frames import Frame, Item
+from ..protocol.frames import Frame, Frames, Item
 from ..protocol.reconnect import FINAL_CAUSES, Backoff
 from ..protocol.states import SessionState
 from ..subscription import Scope
@@ -257,7 +257,7 @@ class Supervisor:
         """Count, decode, merge and deliver what came of a connection, then do what it asks for."""
         if items:
             now = self._clock()
-            frames = cast("list[Event | Frame]", items)
+            frames = cast("list[Event | Frame | Frames]", items)
             counts, size = self._statistics.receive(frames, now)
             decoded = self._gaps.deliver(self._merged(connection, connection.decode(frames)))
             if any(isinstance(item, Live) for item in items):
@@ -265,7 +265,7 @@ class Supervisor:
             if counts:  # after what makes it live, from where on they are counted
                 self._quiet.received(counts, now, self._statistics.last_received_ns or 0)
             # What was left out takes no room.
-            size = size * len(decoded) // max(len(frames), len(decoded), 1)
+            size = size * len(decoded) // max(sum(counts.values()), len(decoded), 1)
             self._give(decoded, size, may_drop=connection.was_closed)
             for frame in frames:
                 if isinstance(frame, Frame) and isinstance(frame.decoded, ReconnectNotice):

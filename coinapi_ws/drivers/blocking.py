@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import length_hint
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from ..events import Connected, Disconnected, Gap, Undecodable
 from ..exceptions import UsageError
 from ..messages import Heartbeat, Message
 from ..options import ConnectionOptions, read_options
-from ..protocol.frames import Item
+from ..protocol.frames import Frame, Frames, FrameType, Item
 from ..protocol.pacing import Pacer
 from ..protocol.states import SessionState
 from ..proxies import FROM_ENVIRONMENT, Proxy
@@ -54,8 +55,11 @@ class Stream:
         self._connection = connection
         self._heartbeats = heartbeats
         self._thread = threading.get_ident()
-        self._items: deque[Message | Gap | Undecodable] = deque()
-        self._is_closing = False
+        #: What is decoded whenever an item is asked for: ``_ready`` makes items of ``_run``, what came since waits.
+        self._came: deque[Frame | Frames | Undecodable] = deque()
+        self._run: Iterator[tuple[FrameType, str]] = iter(())
+        self._received_ns = 0
+        self._ready: Iterator[Item] = iter(())
         self._undelivered = 0
         self._is_connected = False
 
@@ -71,15 +75,20 @@ class Stream:
         self.close()
 
     def __iter__(self) -> Iterator[Message | Gap | Undecodable]:
-        return self
+        """Yield items as they come. Ends after a clean close; any other end raises its error."""
+        while (item := self._next(None)) is not None:
+            yield item
+            for ready in self._ready:  # noqa: UP028 - who leaves this loop must not close that iterator
+                yield ready  # type: ignore[misc]
+        self._raise_error()
 
     def __next__(self) -> Message | Gap | Undecodable:
         """Wait for the next item. Ends after a clean close; any other end raises its error."""
-        self._check_thread()
-        if not self._wait_for_item(None):
+        item = self._next(None)
+        if item is None:
             self._raise_error()
             raise StopIteration
-        return self._items.popleft()
+        return item
 
     def recv(self, timeout: float | None = None) -> Message | Gap | Undecodable:
         """Wait for the next item, at most ``timeout`` seconds.
@@ -87,14 +96,13 @@ class Stream:
         Raises the built-in ``TimeoutError`` and leaves the stream intact; after a clean close
         ``ConnectionClosed``, after any other end its error.
         """
-        self._check_thread()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        if not self._wait_for_item(deadline):
-            if self.disconnected is None:
-                raise TimeoutError(f"no message within {timeout:g} s")
-            self._raise_error()
-            raise self.disconnected.as_error()
-        return self._items.popleft()
+        item = self._next(None if timeout is None else time.monotonic() + timeout)
+        if item is not None:
+            return item
+        if self.disconnected is None:
+            raise TimeoutError(f"no message within {timeout:g} s")
+        self._raise_error()
+        raise self.disconnected.as_error()
 
     @property
     def scope(self) -> Scope:
@@ -134,13 +142,12 @@ class Stream:
         Messages not taken until then are counted as ``undelivered`` in :meth:`stats`.
         """
         self._check_thread()
-        self._is_closing = True
-        self._undelivered += sum(isinstance(item, Message) for item in self._items)
-        self._items.clear()
+        self._drop_all()
         try:
             self._take(self._connection.close())
             while self.disconnected is None:
                 self._turn(None)
+                self._drop_all()
         except BaseException:
             self._connection.abandon()
             raise
@@ -172,17 +179,40 @@ class Stream:
         if error is not None:
             raise error
 
-    def _wait_for_item(self, deadline: float | None) -> bool:
-        """Return whether there is an item; False at the end, or once the deadline has passed."""
-        while not self._items:
-            if self.disconnected is not None:
-                return False
-            if deadline is not None and time.monotonic() >= deadline:
-                # What is there already counts, also with a timeout of 0.
-                self._turn(deadline)
-                return bool(self._items)
+    def _next(self, deadline: float | None) -> Message | Gap | Undecodable | None:
+        """Wait for the next item; None at the end, or once the deadline has passed."""
+        self._check_thread()
+        is_late = False
+        while True:
+            for item in self._ready:
+                return item  # type: ignore[return-value]
+            if self._make_ready():
+                continue
+            if self.disconnected is not None or is_late:
+                return None
+            # What is there already counts, also with a timeout of 0.
+            is_late = deadline is not None and time.monotonic() >= deadline
             self._turn(deadline)
+
+    def _make_ready(self) -> bool:
+        """Go on with what came; return whether there was anything. An exception may have cut the decoding of a run."""
+        if not length_hint(self._run):
+            if not self._came:
+                return False
+            came = self._came.popleft()
+            if not isinstance(came, Frames):
+                items = self._connection.decode([came])
+                self._ready = iter([item for item in items if self._heartbeats or not isinstance(item, Heartbeat)])
+                return True
+            self._run, self._received_ns = iter(came.frames), came.received_ns
+        self._ready = self._connection.decode_frames(self._run, self._received_ns)
         return True
+
+    def _drop_all(self) -> None:
+        while True:
+            self._undelivered += sum(isinstance(item, Message) for item in self._ready)
+            if not self._make_ready():
+                return
 
     def _turn(self, deadline: float | None) -> None:
         """Let the connection do what is ready or due before the deadline."""
@@ -192,13 +222,8 @@ class Stream:
         for item in items:
             if isinstance(item, Connected):
                 self._is_connected = True
-            elif isinstance(item, Heartbeat) and not self._heartbeats:
-                continue
-            elif isinstance(item, (Message, Gap, Undecodable)):
-                if self._is_closing:
-                    self._undelivered += isinstance(item, Message)
-                else:
-                    self._items.append(item)
+            elif isinstance(item, (Frame, Frames, Undecodable)):
+                self._came.append(item)
 
 
 def connect(
@@ -231,7 +256,7 @@ def connect(
         raise settings
     if isinstance(scope, Exception):
         raise scope
-    connection = SelectorConnection(settings, scope, ssl_context=ssl, resolve=resolve, pacer=pacer)
+    connection = SelectorConnection(settings, scope, ssl_context=ssl, resolve=resolve, pacer=pacer, decode=False)
     stream = Stream(connection, heartbeats=heartbeats)
     stream._open()
     return stream

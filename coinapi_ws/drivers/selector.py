@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Final
 
@@ -25,7 +25,7 @@ from ..exceptions import (
     UsageError,
 )
 from ..options import Options
-from ..protocol.frames import Frame, Item
+from ..protocol.frames import Frame, Frames, FrameType, Item
 from ..protocol.pacing import UPGRADE, Pacer, can_wait
 from ..protocol.session import Session, SessionStats
 from ..protocol.states import SessionState
@@ -113,7 +113,8 @@ class SelectorConnection:
     proxy's name, where there is one), which ``resolve`` can do elsewhere, and a SOCKS proxy. ``dial`` takes the place
     of all that: host, port and seconds in, a connected socket out. ``ssl_context`` is for ``wss`` endpoints; the
     default verifies with certifi's roots and needs TLS 1.2 at least. The context brings a client's certificate.
-    With ``decode=False`` text frames come as :class:`Frame`; give all items to :meth:`decode`, in order.
+    With ``decode=False`` text frames come as :class:`Frame` and :class:`Frames`; give all items to :meth:`decode`, in
+    order.
 
     Raises ``ConfigurationError`` for a wrong context, and for a proxy of the environment that is none, or one of SOCKS
     without the extra ``coinapi-ws[socks]``.
@@ -298,9 +299,13 @@ class SelectorConnection:
         self._session.resubscribe(symbol_ids, now)
         return self._turn(now) if self._phase is _Phase.UP else []
 
-    def decode(self, items: Sequence[Item | Frame]) -> list[Item]:
+    def decode(self, items: Sequence[Item | Frame | Frames]) -> list[Item]:
         """Decode what came of a connection with ``decode=False``: messages, and gaps before those that show them."""
-        return self._session.decode(items)  # type: ignore[arg-type]
+        return list(self._session.decode(items))  # type: ignore[arg-type]
+
+    def decode_frames(self, frames: Iterable[tuple[FrameType, str]], received_ns: int) -> Iterator[Item]:
+        """Do the same with the frames of one :class:`Frames`, each whenever it is asked for."""
+        return self._session.decode_frames(frames, received_ns)
 
     def pause_reading(self) -> None:
         """Read nothing more until :meth:`resume_reading` or :meth:`close`; what comes waits at the server. Idempotent.

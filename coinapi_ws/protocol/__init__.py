@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .frames import Frame
+from .frames import Frame, Frames
 from .pacing import Pacer
 from .reconnect import Backoff
 from .session import Session
 from .states import SessionState
 from .websocket import WebSocket
 
-__all__ = ["Backoff", "Frame", "Pacer", "Session", "SessionState", "WebSocket"]
+__all__ = ["Backoff", "Frame", "Frames", "Pacer", "Session", "SessionState", "WebSocket"]

@@ -1,27 +1,61 @@
-"""What comes out of a session, and how the type of a frame is told by its end, pure."""
+"""Text frames on their way through a session, and how the type of one is told by its end, pure."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
 
 from ..events import Event, Undecodable
 from ..messages import Message
 
+Item: TypeAlias = "Message | Event"
+
+#: Characters that tell most types.
+TAIL: Final = 16
+#: How the member before the last one may end: a number, a text, a list, an object, a word.
+_ENDS_OF_MEMBERS: Final = '0123456789"]}el'
+
+
+@dataclass(slots=True, eq=False)
+class FrameType:
+    """What one session knows of the frames of one type.
+
+    ``quick`` decodes those that look as they always do. ``following`` holds the sequence that comes next, by symbol,
+    and ``wanted`` the symbols that are known to be in scope; None where neither is to be looked at. Of ``is_delta``
+    the snapshots are to be noted.
+    """
+
+    name: str
+    quick: Callable[[str], Message] | None
+    following: dict[str, int] | None
+    is_delta: bool
+    #: What is to be compared as well, where the tail is too short to prove the type.
+    ending: str | None
+    wanted: set[str] | None
+
 
 class Frame(NamedTuple):
-    """A text frame: ``type`` as its end shows it; ``decoded`` where the session had to read the whole of it.
+    """A text frame that the session has read, since it concerns it, or since its end does not show its type.
 
-    That is so for ``error`` (whose ``payload`` has the key redacted), ``reconnect``, heartbeats, and frames that do not
-    end in their type.
+    The payload of an ``error`` has the key redacted.
     """
 
     payload: str
     received_ns: int
-    type: str
-    decoded: Message | Undecodable | None = None
+    decoded: Message | Undecodable
+
+    @property
+    def type(self) -> str:
+        """The message's type, and "" where it is none."""
+        return "" if isinstance(self.decoded, Undecodable) else self.decoded.type
 
 
-Item: TypeAlias = "Message | Event"
+class Frames(NamedTuple):
+    """Text frames that came one after the other, each with its type, and were not read yet."""
+
+    received_ns: int
+    frames: list[tuple[FrameType, str]]
 
 
 def type_at_end(payload: str) -> str | None:
@@ -35,3 +69,13 @@ def type_at_end(payload: str) -> str | None:
         return None
     type_name = payload[start + 8 : -2]
     return type_name if type_name.isidentifier() else None
+
+
+def tails_of(type_name: str) -> tuple[list[str], str | None]:
+    """Return the last characters of frames that end in this type, and what else they have to end in, as proof."""
+    ending = f',"type":"{type_name}"}}'
+    if len(ending) == TAIL - 1:
+        return [end + ending for end in _ENDS_OF_MEMBERS], None
+    if len(ending) < TAIL:
+        return [], None
+    return [ending[-TAIL:]], ending if len(ending) > TAIL else None

@@ -26,11 +26,19 @@ class Sequences:
     def __init__(self, *, reports_all: bool = False) -> None:
         self.jumps: dict[tuple[str, str], int] = {}
         self._reports_all = reports_all
-        self._next: dict[tuple[str, str], int] = {}
+        self._next: dict[str, dict[str, int]] = {}
         self._may_restart: set[tuple[str, str]] = set()
         self._has_snapshot: set[tuple[str, str]] = set()
         #: What the latest changes of the scope kept.
         self._kept: deque[Scope] = deque(maxlen=_MAX_CHANGES)
+
+    def following(self, type_name: str) -> dict[str, int]:
+        """Return the sequence that comes next, by symbol.
+
+        Whoever finds a message's own there may count it up instead of calling :meth:`observe`, unless it is a book that
+        is not marked as no snapshot.
+        """
+        return self._next.setdefault(type_name, {})
 
     def observe(self, message: Message) -> SequenceGap | None:
         """Take note of the next message; return the gap before it, where there is one to report.
@@ -47,8 +55,9 @@ class Sequences:
             self._observe_book(pair, message)
         if sequence is None:
             return None
-        expected = self._next.get(pair)
-        self._next[pair] = sequence + 1
+        following = self.following(message.type)
+        expected = following.get(symbol_id)
+        following[symbol_id] = sequence + 1
         if expected is None:
             if any(not kept.may_match(message) for kept in self._kept):
                 # It may have left and come back before its first message was read.
@@ -71,7 +80,8 @@ class Sequences:
         """
         if kept not in self._kept:
             self._kept.append(kept)
-        for pair in self._next.keys() | self._has_snapshot:
+        numbered = {(name, symbol_id) for name, following in self._next.items() for symbol_id in following}
+        for pair in numbered | self._has_snapshot:
             if not kept.may_match(_probe(*pair)):
                 self._may_restart.add(pair)
                 self._has_snapshot.discard(pair)

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from ..auth import Secret, authorization_headers, authorized_target, redact_json
-from ..decoding import Decoder
 from ..events import Cause, Connected, Disconnected, Event, Live, Undecodable
 from ..exceptions import CoinAPIError, RateLimited, UsageError
 from ..messages import ErrorMessage, Message, ReconnectNotice
@@ -23,12 +22,11 @@ from ..options import Options
 from ..subscription import Scope, ScopeFrame, frames_between, kept_by
 from . import endings
 from .deadlines import Deadlines
-from .frames import Frame, Item, type_at_end
+from .frames import Frame, Frames, FrameType, Item
 from .pacing import HELLO, LIMIT_HEADER_PREFIXES, UPGRADE, Pacer, can_wait
+from .reading import Reader
 from .reconnect import Verdict, classify_error
-from .sequences import Sequences
 from .states import TRANSITIONS, SessionState, Step
-from .surplus import Surplus
 from .websocket import (
     ABNORMAL_CLOSURE,
     GOING_AWAY,
@@ -43,8 +41,6 @@ from .websocket import (
     WebSocketState,
 )
 
-#: Frames of these types concern the session itself, and so do those whose type their end does not show.
-_SESSION_TYPES: Final = frozenset({"error", "reconnect", "hearbeat", "heartbeat"})
 _MAX_SERVER_TEXT: Final = 500
 _MAX_LIMIT_HEADER_LENGTH: Final = 64
 
@@ -82,9 +78,8 @@ class Session:
             max_message_bytes=options.max_message_bytes,
             compression=options.compression,
         )
-        self._decoder = Decoder(options.numbers, keep_raw=options.keep_raw)
-        self._sequences = Sequences(reports_all=options.all_sequence_gaps)
-        self._items: list[Event | Frame] = []
+        self._reader = Reader(options, scope)
+        self._items: list[Event | Frame | Frames] = []
         self._deadlines = Deadlines()
         self._pings: dict[bytes, float] = {}
         self._ping_count = 0
@@ -97,7 +92,6 @@ class Session:
         self._last_bytes: float | None = None
         self._bytes = 0
         self._messages = 0
-        self._surplus = None if options.deliver_surplus else Surplus(scope)
 
     @property
     def state(self) -> SessionState:
@@ -158,7 +152,7 @@ class Session:
             ending = endings.lost(detail, error_type, notified=self._notified, retry_after=retry_after)
             self._end(now, ending)
 
-    def frames(self) -> list[Event | Frame]:
+    def frames(self) -> list[Event | Frame | Frames]:
         """Return what came since the last call: events, and text frames that are mostly not decoded yet.
 
         Give all of it to :meth:`decode`, in order.
@@ -168,25 +162,15 @@ class Session:
 
     def events(self) -> list[Item]:
         """Return what came since the last call: messages and events, decoded and checked for gaps."""
-        return self.decode(self.frames())
+        return list(self.decode(self.frames()))
 
-    def decode(self, items: Sequence[Event | Frame]) -> list[Item]:
+    def decode(self, items: Iterable[Event | Frame | Frames]) -> Iterator[Item]:
         """Decode frames, put gaps before the messages that show them, drop and count the surplus."""
-        decoded: list[Item] = []
-        for item in items:
-            read: Item
-            if isinstance(item, Frame):
-                read = item.decoded or self._decoder.decode(item.payload, item.received_ns)
-            else:
-                read = item
-            if isinstance(read, Message):
-                gap = self._sequences.observe(read)
-                if self._surplus is not None and self._surplus.drops(read):
-                    continue
-                if gap is not None:
-                    decoded.append(gap)
-            decoded.append(read)
-        return decoded
+        return self._reader.decode(items)
+
+    def decode_frames(self, frames: Iterable[tuple[FrameType, str]], received_ns: int) -> Iterator[Item]:
+        """Do the same with the frames of one :class:`Frames`, each whenever it is asked for."""
+        return self._reader.decode_frames(frames, received_ns)
 
     def data_to_send(self) -> bytes:
         """Return the bytes to send since the last call."""
@@ -210,9 +194,7 @@ class Session:
         self._unsent.extend(frames)
         self._scope = scope
         # A hello that begins anew, or an unsubscribe, ends what a subscribe then brings back.
-        self._sequences.scope_changed(kept_by(frames, scope))
-        if self._surplus is not None:
-            self._surplus.scope_changed(scope)
+        self._reader.scope_changed(kept_by(frames, scope), scope)
         self._send_scope_frames(now)
 
     def resubscribe(self, symbol_ids: Iterable[str], now: float) -> None:
@@ -270,8 +252,7 @@ class Session:
 
     def stats(self) -> SessionStats:
         """Return the counts so far."""
-        surplus = 0 if self._surplus is None else self._surplus.dropped
-        return SessionStats(self._messages, self._bytes, surplus, dict(self._sequences.jumps))
+        return SessionStats(self._messages, self._bytes, self._reader.surplus, self._reader.jumps)
 
     @property
     def _host(self) -> str:
@@ -307,8 +288,7 @@ class Session:
             if self._state is SessionState.CLOSED:
                 break
             if isinstance(event, TextReceived):
-                for payload in event.payloads:
-                    self._take_text(payload, now, received_ns)
+                self._take_texts(event.payloads, now, received_ns)
             elif isinstance(event, BinaryReceived):
                 self._messages += 1
                 self._items.append(Undecodable(reason="a binary frame", received_ns=received_ns, payload=event.payload))
@@ -332,25 +312,36 @@ class Session:
         self._set_deadline("ping", now, self._options.ping_interval)
         self._send_scope_frames(now)
 
+    def _take_texts(self, payloads: list[str], now: float, received_ns: int) -> None:
+        self._messages += len(payloads)
+        type_of = self._reader.type_of
+        run: list[tuple[FrameType, str]] = []
+        for payload in payloads:
+            frame_type = type_of(payload)
+            if frame_type is None:
+                self._take_text(payload, now, received_ns)
+                run = []
+            elif run:
+                run.append((frame_type, payload))
+            else:
+                self._prove_live(now, received_ns)
+                run = [(frame_type, payload)]
+                self._items.append(Frames(received_ns, run))
+
     def _take_text(self, payload: str, now: float, received_ns: int) -> None:
-        self._messages += 1
-        type_name = type_at_end(payload)
-        if type_name is not None and type_name not in _SESSION_TYPES:
-            self._prove_live(now, received_ns)
-            self._items.append(Frame(payload, received_ns, type_name))
-            return
-        message = self._decoder.decode(payload, received_ns)
+        """Take a text that the session has to read."""
+        message = self._reader.read(payload, received_ns)
         if isinstance(message, ErrorMessage):
             self._verdict = classify_error(message.message or "")
             payload = redact_json(payload, self._redact)  # the server may quote the key
-            message = self._decoder.decode(payload, received_ns)
+            message = self._reader.read(payload, received_ns)
             assert isinstance(message, ErrorMessage)
             self._last_error = (message.message or "")[:_MAX_SERVER_TEXT]
         elif isinstance(message, ReconnectNotice):
             self._notified = True
         elif isinstance(message, Message):
             self._prove_live(now, received_ns)
-        self._items.append(Frame(payload, received_ns, getattr(message, "type", ""), message))
+        self._items.append(Frame(payload, received_ns, message))
 
     def _prove_live(self, now: float, received_ns: int) -> None:
         self._verdict = None  # an error that ends the connection is the last that comes
@@ -412,7 +403,7 @@ class Session:
             return
         self._to_renew -= renewed  # where not all could leave at once, the others follow
         self._unsent.extend(frames)
-        self._sequences.scope_changed(kept_by(frames, without))
+        self._reader.scope_changed(kept_by(frames, without))
         self._send_scope_frames(now, taken)
 
     def _wait_for_budget(self, now: float, allowed: float) -> None:

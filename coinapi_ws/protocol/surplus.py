@@ -22,6 +22,11 @@ class Surplus:
         self._has_changed = False
         self._verdicts: dict[tuple[object, ...], bool] = {}
 
+    @property
+    def is_filtering(self) -> bool:
+        """Whether anything may be dropped."""
+        return self._has_changed or len(self._scope) != 1
+
     def scope_changed(self, scope: Scope) -> None:
         """Filter by another scope from now on."""
         self._scope = scope
@@ -30,7 +35,7 @@ class Surplus:
 
     def drops(self, message: Message) -> bool:
         """Return whether it is certain that the message was not asked for, and count it then."""
-        if not self._has_changed and len(self._scope) == 1:
+        if not self.is_filtering:
             return False
         if message.type not in KNOWN_DATA_TYPES:
             return False

@@ -7,14 +7,15 @@ from builders import asset, heartbeat, ns, trade
 
 from coinapi_ws import ConnectionGap, Live, Message, Scope, SequenceGap, Trade, Undecodable
 from coinapi_ws.client.statistics import Latency, Statistics
-from coinapi_ws.protocol.frames import Frame
+from coinapi_ws.protocol.frames import Frame, Frames, FrameType
 from coinapi_ws.protocol.session import SessionStats
 
 SECOND = 1_000_000_000
 
 
-def frame(type_name: str, length: int = 10, received_ns: int = 0) -> Frame:
-    return Frame("x" * length, received_ns, type_name)
+def frame(type_name: str, length: int = 10, received_ns: int = 0) -> Frames:
+    frame_type = FrameType(type_name, quick=None, following=None, is_delta=False, ending=None, wanted=None)
+    return Frames(received_ns, [(frame_type, "x" * length)])
 
 
 def late(seconds: float, received_ns: int = ns(0)) -> Trade:
@@ -36,7 +37,7 @@ def test_messages_and_bytes_are_counted_by_type() -> None:
 def test_a_frame_that_turned_out_to_be_no_message_is_undecodable() -> None:
     counted = Statistics()
     bad = Undecodable(reason="no JSON", received_ns=3, payload="}")
-    assert counted.receive([Frame("}", 3, "", bad)], 0.0) == ({"undecodable": 1}, 1)
+    assert counted.receive([Frame("}", 3, bad)], 0.0) == ({"undecodable": 1}, 1)
 
 
 def test_events_alone_are_no_messages() -> None:

@@ -14,6 +14,7 @@ import pytest
 from peers import QUOTES, TRADES, ServerSide, serving
 
 from coinapi_ws import (
+    Book,
     Cause,
     ConnectionClosed,
     Gap,
@@ -35,6 +36,9 @@ from coinapi_ws.simulator import Simulator, VirtualClock
 
 TRADE = '{"sequence":%d,"symbol_id":"COINBASE_SPOT_BTC_USD","price":1.5,"type":"trade"}'
 BOOK = '{"sequence":%d,"symbol_id":"COINBASE_SPOT_BTC_USD","type":"book"}'
+
+
+BOTH = Subscription(["book", "trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"])
 
 
 @pytest.fixture
@@ -62,12 +66,24 @@ def patient(server: ServerSide) -> None:
     server.send(server.until_closed().response())
 
 
+def test_who_leaves_an_iteration_and_comes_back_misses_nothing(canary_key: str) -> None:
+    texts = [BOOK % 1, BOOK % 3, *(TRADE % sequence for sequence in range(1, 5))]
+    with serving(talking(*texts)) as url, connect(canary_key, BOTH, endpoint=url) as stream:
+        items: list[object] = [next(stream), stream.recv()]
+        for item in stream:
+            items.append(item)
+            break
+        items += [item for item, _ in zip(stream, range(1), strict=False)]
+        items += stream
+    # zip takes one more than it gives.
+    assert [type(item) for item in items] == [Book, SequenceGap, Book, Trade, Trade, Trade]
+
+
 def test_iteration_yields_messages_and_ends_with_a_clean_close(canary_key: str) -> None:
     with (
         serving(talking(TRADE % 1, '{"type":"hearbeat"}', TRADE % 2)) as url,
         connect(canary_key, TRADES, endpoint=url) as stream,
     ):
-        assert iter(stream) is stream
         items = list(stream)
         assert [type(item) for item in items] == [Trade, Heartbeat, Trade]
         assert stream.disconnected is not None

@@ -14,7 +14,7 @@ from coinapi_ws.decoding import Decoder
 from coinapi_ws.events import SequenceGap, Undecodable
 from coinapi_ws.exceptions import ConfigurationError, UsageError
 from coinapi_ws.messages import Book, BookL3, ErrorMessage, Heartbeat, Message, Quote, ReconnectNotice, Trade
-from coinapi_ws.protocol import Frame
+from coinapi_ws.protocol import Frame, Frames
 from coinapi_ws.protocol.pacing import MARGIN_SECONDS
 from coinapi_ws.subscription import Scope, Subscription
 
@@ -56,16 +56,30 @@ def test_every_sample_frame_comes_out_as_its_decoder_says(converse: Converse, sh
 
 def test_market_data_are_left_for_whoever_decodes(converse: Converse) -> None:
     talk = converse().live()
-    wire = [trade(sequence=1), HEARTBEAT, '{"type":"error","message":"x"}', '{"type":"reconnect"}', quote(), "no JSON"]
+    wire = [
+        trade(sequence=1),
+        trade(sequence=2),
+        HEARTBEAT,
+        '{"type":"error","message":"x"}',
+        '{"type":"reconnect"}',
+        quote(),
+        "no JSON",
+    ]
     talk.session.receive_data(b"".join(map(text, wire)), talk.now, RECEIVED_NS)
     frames = talk.session.frames()
-    assert frames[0] == Frame(wire[0], RECEIVED_NS, "trade")
+    run, *others = frames
+    assert isinstance(run, Frames)
+    assert run.received_ns == RECEIVED_NS
+    assert [(frame_type.name, payload) for frame_type, payload in run.frames] == [
+        ("trade", payload) for payload in trades
+    ]
     # What concerns the session, or does not show its type, it had to read.
-    decoded = [type(frame.decoded) for frame in frames if isinstance(frame, Frame)]
-    assert decoded == [type(None), Heartbeat, ErrorMessage, ReconnectNotice, Quote, Undecodable]
-    assert [frame.payload for frame in frames if isinstance(frame, Frame)] == wire
+    read = [frame for frame in others if isinstance(frame, Frame)]
+    assert [type(frame.decoded) for frame in read] == [Heartbeat, ErrorMessage, ReconnectNotice, Quote, Undecodable]
+    assert [frame.type for frame in read] == ["heartbeat", "error", "reconnect", "quote", ""]
+    assert [frame.payload for frame in read] == wire[2:]
     assert talk.session.frames() == []
-    assert isinstance(talk.session.decode(frames)[0], Trade)
+    assert [type(item) for item in talk.session.decode(frames)][:3] == [Trade, Trade, Heartbeat]
 
 
 @pytest.mark.parametrize(

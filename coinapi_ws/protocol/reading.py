@@ -1,0 +1,132 @@
+"""From text frames to messages: whose frames are whose, decoded, checked for gaps, and without the surplus; pure.
+
+There is a short way for what is as always: the frame is recognised by its last characters, looks as its type always
+does, and its sequence follows. Whatever is not so takes the way that looks at everything, with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from ..decoding import UNUSUAL, Decoder, set_received
+from ..events import Event, Undecodable
+from ..messages import MESSAGE_TYPES, Message, Ohlcv
+from ..options import Options
+from ..subscription import Scope
+from .frames import TAIL, Frame, Frames, FrameType, Item, tails_of, type_at_end
+from .sequences import STRICT_TYPES, Sequences
+from .surplus import Surplus
+
+#: Frames of these types concern the session itself, and so do those whose type their end does not show.
+_SESSION_TYPES: Final = frozenset({"error", "reconnect", "hearbeat", "heartbeat"})
+#: A server may invent any number of types.
+_MAX_TYPES: Final = 1000
+
+
+class Reader:
+    """The frames of one session, each given to :meth:`type_of` and to :meth:`decode`, in order."""
+
+    def __init__(self, options: Options, scope: Scope) -> None:
+        self._decoder = Decoder(options.numbers, keep_raw=options.keep_raw)
+        self._sequences = Sequences(reports_all=options.all_sequence_gaps)
+        self._surplus = None if options.deliver_surplus else Surplus(scope)
+        self._types: dict[str, FrameType] = {}
+        self._by_tail: dict[str, FrameType] = {}
+
+    @property
+    def jumps(self) -> dict[tuple[str, str], int]:
+        """How many messages had a sequence that did not follow, by (type, symbol_id)."""
+        return dict(self._sequences.jumps)
+
+    @property
+    def surplus(self) -> int:
+        """How many messages were dropped that were not asked for."""
+        return 0 if self._surplus is None else self._surplus.dropped
+
+    def scope_changed(self, kept: Scope, scope: Scope | None = None) -> None:
+        """Let what is not kept begin anew; ``scope`` is what is wanted from now on, where that is another."""
+        self._sequences.scope_changed(kept)
+        if scope is not None and self._surplus is not None:
+            self._surplus.scope_changed(scope)
+            for frame_type in self._types.values():
+                frame_type.wanted = set()
+
+    def read(self, payload: str, received_ns: int) -> Message | Undecodable:
+        """Decode a frame that concerns the session."""
+        return self._decoder.decode(payload, received_ns)
+
+    def type_of(self, payload: str) -> FrameType | None:
+        """Return the type of a frame that the session need not read; None for one that it has to."""
+        frame_type = self._by_tail.get(payload[-TAIL:])
+        if frame_type is not None and (frame_type.ending is None or payload.endswith(frame_type.ending)):
+            return frame_type
+        name = type_at_end(payload)
+        return None if name is None or name in _SESSION_TYPES else self._type_named(name)
+
+    def decode(self, items: Iterable[Event | Frame | Frames]) -> Iterator[Item]:
+        """Decode frames, put gaps before the messages that show them, drop and count the surplus."""
+        for item in items:
+            if isinstance(item, Frames):
+                yield from self.decode_frames(item.frames, item.received_ns)
+            elif isinstance(item, Frame):
+                yield from self._checked(item.decoded, None)
+            else:
+                yield item
+
+    def decode_frames(self, frames: Iterable[tuple[FrameType, str]], received_ns: int) -> Iterator[Item]:
+        """Decode a run of frames, one whenever one is asked for."""
+        decode = self._decoder.decode
+        for frame_type, payload in frames:
+            quick, following = frame_type.quick, frame_type.following
+            if quick is None or not payload.isascii():
+                yield from self._checked(decode(payload, received_ns), frame_type)
+                continue
+            try:
+                message = quick(payload)
+            except UNUSUAL:
+                yield from self._checked(decode(payload, received_ns), frame_type)
+                continue
+            set_received(message, received_ns)
+            if following is not None:
+                symbol_id, sequence = message.symbol_id, message.sequence  # type: ignore[attr-defined]
+                wanted = frame_type.wanted
+                if (
+                    following.get(symbol_id) == sequence is not None
+                    and (wanted is None or symbol_id in wanted)
+                    and not (frame_type.is_delta and message.is_snapshot is not False)  # type: ignore[attr-defined]
+                ):
+                    following[symbol_id] = sequence + 1
+                    yield message
+                    continue
+            yield from self._checked(message, frame_type)
+
+    def _checked(self, read: Message | Undecodable, frame_type: FrameType | None) -> Iterator[Item]:
+        if isinstance(read, Message):
+            gap = self._sequences.observe(read)
+            if self._surplus is not None and self._surplus.drops(read):
+                return
+            if frame_type is not None and frame_type.wanted is not None and not isinstance(read, Ohlcv):
+                # Of candles the period counts as well.
+                frame_type.wanted.add(getattr(read, "symbol_id", None) or "")
+            if gap is not None:
+                yield gap
+        yield read
+
+    def _type_named(self, name: str) -> FrameType:
+        frame_type = self._types.get(name)
+        if frame_type is not None:
+            return frame_type
+        tails, ending = tails_of(name)
+        frame_type = FrameType(
+            name,
+            ending=ending,
+            quick=self._decoder.quick(name),
+            following=self._sequences.following(name) if hasattr(MESSAGE_TYPES.get(name), "sequence") else None,
+            is_delta=name in STRICT_TYPES,
+            wanted=set() if self._surplus is not None and self._surplus.is_filtering else None,
+        )
+        if len(self._types) < _MAX_TYPES:
+            self._types[name] = frame_type
+            self._by_tail.update(dict.fromkeys(tails, frame_type))
+        return frame_type
