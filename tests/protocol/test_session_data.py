@@ -56,28 +56,22 @@ def test_every_sample_frame_comes_out_as_its_decoder_says(converse: Converse, sh
 
 def test_market_data_are_left_for_whoever_decodes(converse: Converse) -> None:
     talk = converse().live()
-    wire = [
-        trade(sequence=1),
-        trade(sequence=2),
-        HEARTBEAT,
-        '{"type":"error","message":"x"}',
-        '{"type":"reconnect"}',
-        quote(),
-        "no JSON",
-    ]
+    trades = [trade(sequence=1), trade(sequence=2)]
+    others = [HEARTBEAT, '{"type":"error","message":"x"}', '{"type":"reconnect"}', quote(), "no JSON"]
+    wire = [*trades, *others]
     talk.session.receive_data(b"".join(map(text, wire)), talk.now, RECEIVED_NS)
     frames = talk.session.frames()
-    run, *others = frames
+    run, *rest = frames
     assert isinstance(run, Frames)
     assert run.received_ns == RECEIVED_NS
     assert [(frame_type.name, payload) for frame_type, payload in run.frames] == [
         ("trade", payload) for payload in trades
     ]
     # What concerns the session, or does not show its type, it had to read.
-    read = [frame for frame in others if isinstance(frame, Frame)]
+    read = [frame for frame in rest if isinstance(frame, Frame)]
     assert [type(frame.decoded) for frame in read] == [Heartbeat, ErrorMessage, ReconnectNotice, Quote, Undecodable]
     assert [frame.type for frame in read] == ["heartbeat", "error", "reconnect", "quote", ""]
-    assert [frame.payload for frame in read] == wire[2:]
+    assert [frame.payload for frame in read] == others
     assert talk.session.frames() == []
     assert [type(item) for item in talk.session.decode(frames)][:3] == [Trade, Trade, Heartbeat]
 
