@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Final
 
 from .converting import Convert, converters, scanner
-from .kinds import LEVEL_TYPES, MAX_COUNT, level_kinds
+from .kinds import LEVEL_TYPES, level_kinds
 from .messages import MESSAGE_TYPES, WHOLE_BOOK_TYPES, Message, set_field, storage
 
 #: Frames of these come in numbers.
@@ -120,7 +120,11 @@ _SIDE: Final = """
         if total - total != 0.0:
             raise Unusual
 """
-_VALUE: Final = """
+_TEXT_OR_FLAG: Final = """
+{indent}if type({holder}[{name!r}]) is not {usual}:
+{indent}    odd({holder}, {name!r}, to_{kind})
+"""
+_NUMBER: Final = """
 {indent}{variable} = {holder}[{name!r}]
 {indent}if {is_odd}:
 {indent}    {variable} = odd({holder}, {name!r}, to_{kind})
@@ -135,42 +139,43 @@ _SUM: Final = """
 
 def _reader_source(type_name: str, kinds: dict[str, str], *, decimal: bool) -> str:
     """Return the text of a function that reads frames of one type: a few lines for each field."""
-    is_odd = {
-        "Text": "type({0}) is not str",
-        "Time": "type({0}) is not str",
-        "OrderId": "type({0}) is not str",
-        "Flag": "type({0}) is not bool",
-        "Count": f"type({{0}}) is not int or not {-MAX_COUNT} <= {{0}} <= {MAX_COUNT}",
-        "Number": "type({0}) is not Decimal or not {0}.is_finite()" if decimal else "type({0}) is not float",
-    }
-
-    def value(indent: int, holder: str, variable: str, name: str, kind: str) -> str:
-        test = is_odd[kind].format(variable)
-        return _VALUE.format(
-            indent=" " * indent, holder=holder, variable=variable, name=name, kind=kind, is_odd=test
-        ).strip("\n")
-
     parts = [_BEGIN.format(type_name=type_name)]
     if type_name in WHOLE_BOOK_TYPES:
         parts.append(_WHOLE_BOOK)
     parts.append(_COMPLETE.format(count=len(kinds) + 1))
-    numbers = []
-    for position, (name, kind) in enumerate(kinds.items()):
-        variable = f"value_{position}"
+    for name, kind in kinds.items():
         if kind in LEVEL_TYPES:
             fields = level_kinds(kind)
-            values = [value(12, "level", field, field, field_kind) for field, field_kind in fields.items()]
-            summed = [field for field, field_kind in fields.items() if field_kind == "Number"]
-            if not decimal:
-                values.append(" " * 12 + f"total += {' + '.join(summed)}")
-            parts.append(_SIDE.format(name=name, kind=kind, count=len(fields), values="\n".join(values)))
-            continue
-        parts.append(value(4, "fields", variable, name, kind))
-        if kind == "Number":
-            numbers.append(variable)
-    if numbers and not decimal:
-        parts.append(_SUM.format(total=" + ".join(numbers)))
-    return "\n".join([*parts, storage.RETURN_MESSAGE])
+            values = [_value_source("level", field, fields[field], decimal=decimal) for field in fields]
+            total = "" if decimal else f"            total += {_sum_source(fields)}"
+            values_source = "\n".join([*values, total])
+            parts.append(_SIDE.format(name=name, kind=kind, count=len(fields), values=values_source))
+        else:
+            parts.append(_value_source("fields", name, kind, decimal=decimal))
+    if "Number" in kinds.values() and not decimal:
+        parts.append(_SUM.format(total=_sum_source(kinds)))
+    lines = "\n".join([*parts, storage.RETURN_MESSAGE]).splitlines()
+    return "\n".join(line for line in lines if line)
+
+
+def _value_source(holder: str, name: str, kind: str, *, decimal: bool) -> str:
+    indent = " " * (12 if holder == "level" else 4)
+    if kind in ("Number", "Count"):
+        variable = f"_{name}"
+        if kind == "Count":
+            # Most fit in one digit of CPython's, which makes this cheap.
+            is_odd = f"type({variable}) is not int or not 0 <= {variable} < {2**30}"
+        elif decimal:
+            is_odd = f"type({variable}) is not Decimal or not {variable}.is_finite()"
+        else:
+            is_odd = f"type({variable}) is not float"
+        return _NUMBER.format(indent=indent, holder=holder, name=name, kind=kind, variable=variable, is_odd=is_odd)
+    usual = "bool" if kind == "Flag" else "str"
+    return _TEXT_OR_FLAG.format(indent=indent, holder=holder, name=name, kind=kind, usual=usual)
+
+
+def _sum_source(kinds: dict[str, str]) -> str:
+    return " + ".join(f"_{name}" for name, kind in kinds.items() if kind == "Number")
 
 
 def _odd(fields: dict[str, Any], name: str, convert: Convert) -> Any:
