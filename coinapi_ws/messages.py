@@ -1,7 +1,7 @@
 """The messages that the API sends, as frozen values.
 
 One declaration of the fields serves everything: the names are the wire's, and the name of the
-annotation (``Text``, ``Number``, …) is the kind that :mod:`coinapi_ws.decoding` checks and converts to.
+annotation (``Text``, ``Number``, …) is the kind that :mod:`coinapi_ws.converting` checks and converts to.
 An absent or null field reads as None, an absent or null list as empty. Fields that are not declared
 are kept in ``extra``. Messages compare by content (``received_ns`` and ``raw`` are not content), pickle,
 and are not hashable. They may be shared between threads.
@@ -9,25 +9,26 @@ and are not hashable. They may be shared between threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import FrozenInstanceError
 from datetime import datetime
-from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from .kinds import LEVEL_TYPES, Count, Flag, Items, Json, Levels, LevelsL3, Number, Text, Time
+from .kinds import Level as Level
+from .kinds import LevelL3 as LevelL3
 from .timestamps import parse_ns, to_datetime
 
-# The kinds of fields, by the name of their annotation.
-Text: TypeAlias = "str | None"
-Number: TypeAlias = "float | Decimal | None"  # float or Decimal, as the `numbers` option says
-Count: TypeAlias = "int | None"
-Flag: TypeAlias = "bool | None"
-Time: TypeAlias = "str | None"  # the wire's text; see the `_ns` and `_datetime` companions
-Items: TypeAlias = "tuple[Any, ...]"  # any JSON list
-Json: TypeAlias = "Any"  # any JSON value
+if TYPE_CHECKING:
+    from . import records
 
-L = TypeVar("L", bound=tuple[Any, ...])
+    storage = records
+else:
+    try:
+        from . import structs as storage
+    except ImportError:  # the extra `speed` is not there
+        from . import records as storage
 
 #: Each frame of these is a whole book of at most so many levels a side.
 WHOLE_BOOK_TYPES: Final = frozenset({"book5", "book20", "book50"})
@@ -35,29 +36,12 @@ WHOLE_BOOK_TYPES: Final = frozenset({"book5", "book20", "book50"})
 #: From a wire name to its class; filled by the declarations below.
 MESSAGE_TYPES: Final[dict[str, type[Message]]] = {}
 
+#: Set a field of a message that was not published yet: ``set_field(message, "received_ns", ns)``.
+set_field: Final = storage.set_field
+
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-_OWN_FIELDS: Final = frozenset({"type", "received_ns", "raw", "extra"})
-_TUPLE_KINDS: Final = frozenset({"Items", "Levels", "LevelsL3"})
-
-
-class Level(NamedTuple):
-    """One price level of an L2 book; size 0 in a delta means that the level is gone."""
-
-    price: Number
-    size: Number
-
-
-class LevelL3(NamedTuple):
-    """One order of an L3 book, or an aggregated level where ``id`` is None.
-
-    ``update_type`` is ADD, UPDATE, SUBTRACT, DELETE or MATCH, with SET and SUB as aliases in flat files,
-    and None in snapshots.
-    """
-
-    price: Number
-    size: Number
-    id: str | None
-    update_type: str | None
+_OWN_FIELDS: Final = ("type", "received_ns", "raw", "extra")
+_TUPLE_KINDS: Final = frozenset({"Items", *LEVEL_TYPES})
 
 
 class _Nanoseconds:
@@ -88,44 +72,7 @@ class _Datetime:
             return None
 
 
-class _Computed:
-    """Base of what reads an entry of the same name; with ``__set__`` it goes before that entry."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __set__(self, message: object, value: object) -> None:
-        raise FrozenInstanceError(f"cannot assign to field {self._name!r}")
-
-
-class _Side(_Computed, Generic[L]):
-    """One side of a book, kept as the decoder left it and built into a tuple of levels on first use."""
-
-    def __init__(self, level: Callable[..., L], fields: tuple[str, ...], kind: str) -> None:
-        self._level = level
-        self._fields = fields
-        self.kind = kind
-
-    def __get__(self, message: Message, owner: type | None = None) -> tuple[L, ...]:
-        levels: Any = message.__dict__.get(self._name, ())
-        if type(levels) is not tuple:
-            # Two threads may both build it; they store equal values.
-            levels = tuple([self._level(*map(level.get, self._fields)) for level in levels])
-            message.__dict__[self._name] = levels
-        return levels  # type: ignore[no-any-return]
-
-
-class _IsSnapshot(_Computed):
-    """True by the type's nature for book5, book20 and book50; for others what the frame said."""
-
-    kind = "Flag"
-
-    def __get__(self, message: Message, owner: type | None = None) -> bool | None:
-        snapshot: bool | None = message.__dict__.get(self._name)
-        return True if message.type in WHOLE_BOOK_TYPES else snapshot
-
-
-class Message:
+class Message(storage.Record):
     """Base of all messages.
 
     ``type`` is the wire's name of the message; ``received_ns`` the wall clock in nanoseconds when its bytes
@@ -142,33 +89,39 @@ class Message:
 
     #: From each declared field to its kind, the ones of the bases included.
     kinds: ClassVar[dict[str, str]] = {}
+    #: The wire's names of the message, the one that stands for all first.
+    wire_names: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls, *, wire: tuple[str, ...] = ()) -> None:
-        cls.kinds = dict(cls.kinds)
-        for name, annotation in vars(cls).get("__annotations__", {}).items():
-            if name not in _OWN_FIELDS:
-                cls.kinds[name] = str(annotation)
-                setattr(cls, name, () if annotation == "Items" else None)
-        for name, value in vars(cls).items():
-            if isinstance(value, (_Side, _IsSnapshot)):
-                cls.kinds[name] = value.kind
+    @classmethod
+    def _declare(cls, annotations: dict[str, str], wire: tuple[str, ...]) -> None:
+        own = {n: kind for n, kind in annotations.items() if n not in _OWN_FIELDS and not kind.startswith("ClassVar")}
+        cls.kinds = cls.kinds | own
+        cls.wire_names = wire
+        for name, kind in own.items():
+            if kind in LEVEL_TYPES:
+                setattr(cls, name, storage.Side(name, LEVEL_TYPES[kind], vars(cls)[name]))
         for name in wire:
             MESSAGE_TYPES[name] = cls
-        if wire:
-            cls.type = wire[0]
 
-    def __init__(self, **fields: Any) -> None:
-        unknown = fields.keys() - self.kinds.keys() - _OWN_FIELDS
+    @classmethod
+    def _given(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Check and complete what was given by keywords."""
+        unknown = fields.keys() - cls.kinds.keys() - set(_OWN_FIELDS)
         if unknown:
-            raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
+            raise TypeError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
         # A list would be open to change, and of a side it would be taken for what the decoder left.
-        self.__setstate__(
-            {
-                name: tuple(value) if self.kinds.get(name) in _TUPLE_KINDS else value
-                for name, value in fields.items()
-                if value is not None
-            }
-        )
+        given = {
+            name: tuple(value) if cls.kinds.get(name) in _TUPLE_KINDS else value
+            for name, value in fields.items()
+            if value is not None
+        }
+        if cls.wire_names:
+            given.setdefault("type", cls.wire_names[0])
+            if given["type"] in WHOLE_BOOK_TYPES and "is_snapshot" in cls.kinds:
+                given["is_snapshot"] = True
+        if "extra" in given:
+            given["extra"] = MappingProxyType(dict(given["extra"]))
+        return given
 
     def __setattr__(self, name: str, value: object) -> None:
         raise FrozenInstanceError(f"cannot assign to field {name!r}")
@@ -187,18 +140,9 @@ class Message:
         fields = ", ".join(f"{name}={value!r}" for name, value in self._content().items())
         return f"{type(self).__name__}({fields})"
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        for name in state.keys() & self.kinds.keys():
-            state[name] = getattr(self, name)
-        if "extra" in state:
-            state["extra"] = dict(state["extra"])
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if "extra" in state:
-            state["extra"] = MappingProxyType(dict(state["extra"]))
-        object.__setattr__(self, "__dict__", state)
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By keywords, so that it can be read with msgspec and without.
+        return _from_fields, (type(self), {**self._content(), "received_ns": self.received_ns, "raw": self.raw})
 
     def _content(self) -> dict[str, Any]:
         content: dict[str, Any] = {"type": self.type}
@@ -211,13 +155,17 @@ class Message:
         return content
 
 
+def _from_fields(cls: type[Message], fields: dict[str, Any]) -> Message:
+    return cls(**fields)
+
+
 class _MarketData(Message):
-    symbol_id: Text
-    sequence: Count
-    time_exchange: Time
+    symbol_id: Text = None
+    sequence: Count = None
+    time_exchange: Time = None
     time_exchange_ns = _Nanoseconds()
     time_exchange_datetime = _Datetime()
-    time_coinapi: Time
+    time_coinapi: Time = None
     time_coinapi_ns = _Nanoseconds()
     time_coinapi_datetime = _Datetime()
 
@@ -225,19 +173,19 @@ class _MarketData(Message):
 class Trade(_MarketData, wire=("trade",)):
     """A trade. ``taker_side`` is open-ended; size 0 is a marker; exchanges repeat trades: see ``uuid``."""
 
-    uuid: Text
-    price: Number
-    size: Number
-    taker_side: Text
+    uuid: Text = None
+    price: Number = None
+    size: Number = None
+    taker_side: Text = None
 
 
 class Quote(_MarketData, wire=("quote",)):
     """Best ask and bid. Size 0 means unknown; each of the four may be None (a one-sided book)."""
 
-    ask_price: Number
-    ask_size: Number
-    bid_price: Number
-    bid_size: Number
+    ask_price: Number = None
+    ask_size: Number = None
+    bid_price: Number = None
+    bid_size: Number = None
 
 
 class Book(_MarketData, wire=("book", "book5", "book20", "book50")):
@@ -248,169 +196,169 @@ class Book(_MarketData, wire=("book", "book5", "book20", "book50")):
     promised order.
     """
 
-    is_snapshot = _IsSnapshot()
-    asks = _Side(Level, Level._fields, "Levels")
-    bids = _Side(Level, Level._fields, "Levels")
+    is_snapshot: Flag = None
+    asks: Levels = ()
+    bids: Levels = ()
 
 
 class BookL3(_MarketData, wire=("book_l3",)):
     """An L3 book or a change of it: orders with an ``id``, or aggregated levels without."""
 
-    is_snapshot = _IsSnapshot()
-    asks = _Side(LevelL3, LevelL3._fields, "LevelsL3")
-    bids = _Side(LevelL3, LevelL3._fields, "LevelsL3")
+    is_snapshot: Flag = None
+    asks: LevelsL3 = ()
+    bids: LevelsL3 = ()
 
 
 class Ohlcv(_MarketData, wire=("ohlcv",)):
     """A candle, sent many times while its period runs and once more when it closed, with no mark."""
 
-    period_id: Text
-    time_period_start: Time
+    period_id: Text = None
+    time_period_start: Time = None
     time_period_start_ns = _Nanoseconds()
     time_period_start_datetime = _Datetime()
-    time_period_end: Time
+    time_period_end: Time = None
     time_period_end_ns = _Nanoseconds()
     time_period_end_datetime = _Datetime()
-    time_open: Time
+    time_open: Time = None
     time_open_ns = _Nanoseconds()
     time_open_datetime = _Datetime()
-    time_close: Time
+    time_close: Time = None
     time_close_ns = _Nanoseconds()
     time_close_datetime = _Datetime()
-    price_open: Number
-    price_high: Number
-    price_low: Number
-    price_close: Number
-    volume_traded: Number
-    trades_count: Count
+    price_open: Number = None
+    price_high: Number = None
+    price_low: Number = None
+    price_close: Number = None
+    volume_traded: Number = None
+    trades_count: Count = None
 
 
 class ExchangeRate(Message, wire=("exrate",)):
     """The rate between two assets. ``rate_type`` is newer and may be None."""
 
-    asset_id_base: Text
-    asset_id_quote: Text
-    rate_type: Text
-    time: Time
+    asset_id_base: Text = None
+    asset_id_quote: Text = None
+    rate_type: Text = None
+    time: Time = None
     time_ns = _Nanoseconds()
     time_datetime = _Datetime()
-    rate: Number
+    rate: Number = None
 
 
 class _DataSpan(Message):
-    data_start: Time
+    data_start: Time = None
     data_start_ns = _Nanoseconds()
     data_start_datetime = _Datetime()
-    data_end: Time
+    data_end: Time = None
     data_end_ns = _Nanoseconds()
     data_end_datetime = _Datetime()
-    data_quote_start: Time
+    data_quote_start: Time = None
     data_quote_start_ns = _Nanoseconds()
     data_quote_start_datetime = _Datetime()
-    data_quote_end: Time
+    data_quote_end: Time = None
     data_quote_end_ns = _Nanoseconds()
     data_quote_end_datetime = _Datetime()
-    data_orderbook_start: Time
+    data_orderbook_start: Time = None
     data_orderbook_start_ns = _Nanoseconds()
     data_orderbook_start_datetime = _Datetime()
-    data_orderbook_end: Time
+    data_orderbook_end: Time = None
     data_orderbook_end_ns = _Nanoseconds()
     data_orderbook_end_datetime = _Datetime()
-    data_trade_start: Time
+    data_trade_start: Time = None
     data_trade_start_ns = _Nanoseconds()
     data_trade_start_datetime = _Datetime()
-    data_trade_end: Time
+    data_trade_end: Time = None
     data_trade_end_ns = _Nanoseconds()
     data_trade_end_datetime = _Datetime()
-    volume_1hrs_usd: Number
-    volume_1day_usd: Number
-    volume_1mth_usd: Number
+    volume_1hrs_usd: Number = None
+    volume_1day_usd: Number = None
+    volume_1mth_usd: Number = None
 
 
 class Asset(_DataSpan, wire=("asset",)):
     """Metadata of an asset; nearly every field may be None."""
 
-    asset_id: Text
-    name: Text
-    type_is_crypto: Count
-    data_symbols_count: Count
-    price_usd: Number
-    id_icon: Text
-    supply_current: Number
-    supply_total: Number
-    supply_max: Number
-    chain_addresses: Items
+    asset_id: Text = None
+    name: Text = None
+    type_is_crypto: Count = None
+    data_symbols_count: Count = None
+    price_usd: Number = None
+    id_icon: Text = None
+    supply_current: Number = None
+    supply_total: Number = None
+    supply_max: Number = None
+    chain_addresses: Items = ()
 
 
 class Exchange(_DataSpan, wire=("exchange",)):
     """Metadata of an exchange; nearly every field may be None."""
 
-    exchange_id: Text
-    website: Text
-    name: Text
-    data_trade_count: Count
-    data_symbols_count: Count
-    metric_id: Items
-    icons: Items
-    rank: Number
-    integration_status: Text
+    exchange_id: Text = None
+    website: Text = None
+    name: Text = None
+    data_trade_count: Count = None
+    data_symbols_count: Count = None
+    metric_id: Items = ()
+    icons: Items = ()
+    rank: Number = None
+    integration_status: Text = None
 
 
 class Symbol(_DataSpan, wire=("symbol",)):
     """Metadata of a symbol. The precisions lag behind the exchange: never round by them."""
 
-    symbol_id: Text
-    exchange_id: Text
-    symbol_type: Text
-    asset_id_base: Text
-    asset_id_quote: Text
-    asset_id_unit: Text
-    future_contract_unit: Number
-    future_contract_unit_asset: Text
-    future_delivery_time: Time
+    symbol_id: Text = None
+    exchange_id: Text = None
+    symbol_type: Text = None
+    asset_id_base: Text = None
+    asset_id_quote: Text = None
+    asset_id_unit: Text = None
+    future_contract_unit: Number = None
+    future_contract_unit_asset: Text = None
+    future_delivery_time: Time = None
     future_delivery_time_ns = _Nanoseconds()
     future_delivery_time_datetime = _Datetime()
-    option_type_is_call: Flag
-    option_strike_price: Number
-    option_contract_unit: Number
-    option_exercise_style: Text
-    option_expiration_time: Time
+    option_type_is_call: Flag = None
+    option_strike_price: Number = None
+    option_contract_unit: Number = None
+    option_exercise_style: Text = None
+    option_expiration_time: Time = None
     option_expiration_time_ns = _Nanoseconds()
     option_expiration_time_datetime = _Datetime()
-    contract_delivery_time: Time
+    contract_delivery_time: Time = None
     contract_delivery_time_ns = _Nanoseconds()
     contract_delivery_time_datetime = _Datetime()
-    contract_unit: Number
-    contract_unit_asset: Text
-    contract_id: Text
-    contract_display_name: Text
-    contract_display_description: Text
-    index_id: Text
-    index_display_name: Text
-    index_display_description: Text
-    volume_1hrs: Number
-    volume_1day: Number
-    volume_1mth: Number
-    price: Number
-    symbol_id_exchange: Text
-    asset_id_base_exchange: Text
-    asset_id_quote_exchange: Text
-    price_precision: Number
-    size_precision: Number
-    raw_kvp: Json
+    contract_unit: Number = None
+    contract_unit_asset: Text = None
+    contract_id: Text = None
+    contract_display_name: Text = None
+    contract_display_description: Text = None
+    index_id: Text = None
+    index_display_name: Text = None
+    index_display_description: Text = None
+    volume_1hrs: Number = None
+    volume_1day: Number = None
+    volume_1mth: Number = None
+    price: Number = None
+    symbol_id_exchange: Text = None
+    asset_id_base_exchange: Text = None
+    asset_id_quote_exchange: Text = None
+    price_precision: Number = None
+    size_precision: Number = None
+    raw_kvp: Json = None
 
 
 class ErrorMessage(Message, wire=("error",)):
     """The server's ``error``; after most of them it closes the connection."""
 
-    message: Text
+    message: Text = None
 
 
 class ReconnectNotice(Message, wire=("reconnect",)):
     """The server will close this connection; a new one reaches another server."""
 
-    within_seconds: Number
-    before_time: Time
+    within_seconds: Number = None
+    before_time: Time = None
     before_time_ns = _Nanoseconds()
     before_time_datetime = _Datetime()
 

@@ -16,7 +16,7 @@ from itertools import islice, takewhile
 from math import fsum, inf
 from typing import Any, Final, NamedTuple
 
-from .messages import Level, LevelL3, Number
+from .kinds import Level, LevelL3, Number
 
 #: Sizes on the wire have up to 28 decimals. A context of our own, which the program's one cannot make inexact; it traps
 #: nothing, since the decoder lets finite numbers through only.

@@ -6,7 +6,7 @@ from collections import deque
 from typing import Final
 
 from ..events import SequenceGap
-from ..messages import Book, BookL3, Message
+from ..messages import Book, BookL3, Message, set_field
 from ..subscription import Scope
 
 #: A missing delta makes a book wrong, so a jump is reported; for others it is not known whether
@@ -91,7 +91,7 @@ class Sequences:
             self._has_snapshot.add(pair)
         elif message.is_snapshot is None and pair in self._has_snapshot:
             # Not published yet, so it may still be completed.
-            message.__dict__["is_snapshot"] = False
+            set_field(message, "is_snapshot", False)
 
 
 def _probe(type_name: str, symbol_id: str) -> Message:

@@ -65,7 +65,7 @@ def test_jumps_of_others_are_counted(kind: type[Message]) -> None:
     sequences = Sequences()
     for sequence in (1, 3, 9, 10):
         assert sequences.observe(kind(symbol_id=A, sequence=sequence)) is None
-    assert sequences.jumps == {(kind.type, A): 2}
+    assert sequences.jumps == {(kind.wire_names[0], A): 2}
 
 
 @pytest.mark.parametrize("type_name", ["book5", "book20", "book50"])
@@ -80,9 +80,9 @@ def test_jumps_of_all_are_gaps_where_that_is_asked_for(kind: type[Message]) -> N
     sequences = Sequences(reports_all=True)
     assert sequences.observe(kind(symbol_id=A, sequence=1)) is None
     told = sequences.observe(kind(symbol_id=A, sequence=3))
-    assert told == SequenceGap(type=kind.type, symbol_id=A, expected=2, received=3)
+    assert told == SequenceGap(type=kind.wire_names[0], symbol_id=A, expected=2, received=3)
     assert sequences.observe(kind(symbol_id=A, sequence=4)) is None
-    assert sequences.jumps == {(kind.type, A): 1}
+    assert sequences.jumps == {(kind.wire_names[0], A): 1}
 
 
 @pytest.mark.parametrize("message", [Heartbeat(), ExchangeRate(rate=1.0), Trade(sequence=3), Trade(symbol_id=A)])
