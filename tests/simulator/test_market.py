@@ -238,6 +238,19 @@ def test_a_snapshot_later_equals_the_deltas_until_then() -> None:
     assert (book.asks, book.bids) == (later.asks, later.bids)
 
 
+@pytest.mark.parametrize("kind", ["book", "book_l3"])
+def test_a_snapshot_is_no_later_than_the_changes_that_it_lacks(kind: str) -> None:
+    """Whoever asks on a busy machine may be later than the market has come."""
+    market = Market(1)
+    market.open(START_NS)
+    stream = next(s for s in market.streams if s.type == kind)
+    late = json.loads(seal(market.snapshots([stream], START_NS + 60 * SECOND_NS)[0].body, stream, 1))
+    change: dict[str, Any] = {}
+    while not change:
+        change = next((json.loads(seal(p.body, stream, 2)) for p in market.step({stream})), {})
+    assert late["time_coinapi"] < change["time_coinapi"]
+
+
 def test_orders_sum_to_the_levels(by_symbol: dict[str, list[Message]]) -> None:
     compared = 0
     for history in by_symbol.values():
