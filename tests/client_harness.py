@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from peers import PATIENCE_SECONDS, TRADES, FakeClock, Listener, ServerSide, accept
@@ -30,6 +31,7 @@ from coinapi_ws import (
 from coinapi_ws.client.settings import ClientSettings
 from coinapi_ws.client.statistics import Statistics
 from coinapi_ws.client.supervisor import Supervisor
+from coinapi_ws.client.undecoded import Undecoded
 from coinapi_ws.drivers.selector import SharedPacer
 from coinapi_ws.protocol.pacing import Pacer
 from coinapi_ws.simulator import Simulator, VirtualClock
@@ -93,7 +95,9 @@ class Life:
             chance=lambda: self.chance,
         )
 
-    def _deliver(self, items: list[Any], size: int, *, may_drop: bool) -> None:
+    def _deliver(self, items: list[Any] | Undecoded, size: int, *, may_drop: bool) -> None:
+        if isinstance(items, Undecoded):
+            items = list(chain(*items))
         self.items += items
         self._ends += [item for item in items if isinstance(item, Disconnected)]
 

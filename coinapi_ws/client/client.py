@@ -37,6 +37,7 @@ from .settings import (
 )
 from .states import ClientState
 from .statistics import ClientStats
+from .undecoded import Undecoded
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -329,6 +330,7 @@ class Client:
         if items is None:
             self._raise_failure()
             raise StopIteration
+        assert not isinstance(items[0], Undecoded)  # these are for the dispatcher
         return items[0]
 
     def recv(self, timeout: float | None = None) -> Item:
@@ -344,6 +346,7 @@ class Client:
             raise UsageError("the client is closed, and nothing is left to take")
         if not items:
             raise TimeoutError(f"no message within {timeout:g} s")
+        assert not isinstance(items[0], Undecoded)  # these are for the dispatcher
         return items[0]
 
     # What is known
@@ -358,7 +361,7 @@ class Client:
         worker, now_ns = self._worker, time.time_ns()
         counted, queue, dispatcher = worker.statistics, worker.queue, worker.dispatcher
         last_ns = counted.last_received_ns
-        surplus, jumps = counted.with_sessions(connection.stats() for connection in worker.supervisor.connections())
+        surplus, jumps = counted.with_sessions(worker.supervisor.connections())
         return ClientStats(
             messages=dict(counted.messages),
             bytes=dict(counted.bytes),

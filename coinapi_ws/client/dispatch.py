@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ..events import CallbackFailed
@@ -11,6 +11,7 @@ from ..messages import Message
 from ..protocol.frames import Item
 from .queueing import DeliveryQueue
 from .registry import Callback, Registry
+from .undecoded import Undecoded
 
 LOGGER: Final = logging.getLogger("coinapi_ws")
 #: Taken from the queue at once; they are neither queued nor delivered meanwhile.
@@ -35,20 +36,25 @@ class Dispatcher:
         while (items := self._queue.take(_BATCH)) is not None:
             self.deliver(items)
 
-    def deliver(self, items: list[Item]) -> None:
+    def deliver(self, items: Sequence[Item | Undecoded]) -> None:
         """Call the callbacks for these items, in order."""
+        queue, callbacks_of, call = self._queue, self._registry.callbacks, self.call
         for position, item in enumerate(items):
-            if self._queue.is_discarding:
-                self._queue.count_undelivered(items[position:])
+            if isinstance(item, Undecoded):
+                for piece in item:
+                    self.deliver(piece)
+                continue
+            if queue.is_discarding:
+                queue.count_undelivered(items[position:])
                 return
-            callbacks = self._registry.callbacks(item)
+            callbacks = callbacks_of(item)
             if isinstance(item, Message):
                 if callbacks:
                     self.delivered += 1
                 else:
                     self.unhandled += 1
             for callback in callbacks:
-                self.call(callback, item)
+                call(callback, item)
 
     def call(self, callback: Callback, item: Item) -> None:
         """Call one of them, also within another one; what it raises is told to whoever listens to that."""

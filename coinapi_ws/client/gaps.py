@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from ..events import Cause, ConnectionGap, Disconnected
+from ..events import Cause, ConnectionGap, Disconnected, Event
 from ..messages import Message
-from ..protocol.frames import Item
+from ..protocol.frames import Frame, Frames, Item
 from ..subscription import Scope
 from .keys import is_market_data, time_ns_of, time_text_of
+from .undecoded import decoded_alone
 
 _REFUSALS: Final = frozenset({Cause.CREDENTIALS, Cause.SCOPE})
 
@@ -19,6 +21,8 @@ class ConnectionGaps:
     def __init__(self) -> None:
         #: The last message that says when it was made; until there is one, the last of all.
         self._last: Message | None = None
+        #: What came after it and is not decoded.
+        self._passed: Frames | None = None
         self._cut: tuple[int | None, str, Scope] | None = None
 
     def cut(self, ending: Disconnected, scope: Scope) -> None:
@@ -26,6 +30,7 @@ class ConnectionGaps:
 
         Where the server refused key or scope at the hello nothing was on its way.
         """
+        self._note_passed()
         if self._cut is not None or ending.stage not in ("hello", "live"):
             return
         if ending.stage == "live" or ending.cause not in _REFUSALS:
@@ -43,6 +48,27 @@ class ConnectionGaps:
             return [ConnectionGap(from_ns=from_ns, to_ns=to_ns, reason=ending.summary(), scope=scope)]
         return []
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a gap waits for the message that ends it."""
+        return self._cut is not None
+
+    def passed(self, items: Sequence[Event | Frame | Frames]) -> None:
+        """Take note of what goes on without being decoded here."""
+        for item in items:
+            if isinstance(item, Frames):
+                if self._passed is not None and not _is_timed(item):
+                    self._note_passed()
+                self._passed = item
+            elif isinstance(item, Frame):
+                self._note_passed()
+                self._note_last([item.decoded])
+
+    def _note_passed(self) -> None:
+        if self._passed is not None:
+            passed, self._passed = self._passed, None
+            self._note_last(list(decoded_alone([passed])))
+
     def deliver(self, items: list[Item]) -> list[Item]:
         """Return the items, with the gap before the first market data after a cut."""
         if self._cut is not None:
@@ -50,13 +76,14 @@ class ConnectionGaps:
                 if is_market_data(item):
                     items = [*items[:position], self._close(time_ns_of(item)), *items[position:]]
                     break
+        self._note_passed()
         self._note_last(items)
         return items
 
     def end(self) -> list[Item]:
         """Return the gap that nothing came after, where there is one; what comes later begins anew."""
         gaps: list[Item] = [] if self._cut is None else [self._close(None)]
-        self._last = None
+        self._last = self._passed = None
         return gaps
 
     def _note_last(self, items: list[Item]) -> None:
@@ -78,3 +105,8 @@ class ConnectionGaps:
         if from_ns is not None and to_ns is not None:
             to_ns = max(from_ns, to_ns)  # the next server may be behind, and then nothing is missing
         return ConnectionGap(from_ns=from_ns, to_ns=to_ns, reason=reason, scope=scope)
+
+
+def _is_timed(frames: Frames) -> bool:
+    """Whether any of these is sure to say when it was made, as far as such messages do."""
+    return any(frame_type.following is not None for frame_type in reversed(frames.types))

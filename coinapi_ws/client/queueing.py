@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import Final, Protocol
 
 from ..events import Dropped, SequenceGap, Undecodable
@@ -13,6 +14,7 @@ from ..messages import Message
 from ..protocol.frames import Item
 from .keys import STATE_TYPES, Key, key_of, time_ns_of
 from .monitor import Monitor
+from .undecoded import Undecoded
 
 PAUSE: Final = "pause"
 CONFLATE: Final = "conflate"
@@ -30,7 +32,7 @@ _SLICE_SECONDS: Final = 0.2
 class Deliver(Protocol):
     """Takes items, the bytes that they had, and whether those beyond the queue's bounds are to be dropped."""
 
-    def __call__(self, items: list[Item], size: int, *, may_drop: bool) -> object: ...
+    def __call__(self, items: list[Item] | Undecoded, size: int, *, may_drop: bool) -> object: ...
 
 
 class DeliveryQueue:
@@ -47,7 +49,7 @@ class DeliveryQueue:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._on_room = on_room
-        self._entries: deque[tuple[Item, int]] = deque()  # the size of what does not count is 0
+        self._entries: deque[tuple[Item | Undecoded, int]] = deque()  # the size of what does not count is 0
         self._drops: dict[tuple[str, str | None], Dropped] = {}
         self._monitor = Monitor()
         self._has_ended = False
@@ -95,7 +97,22 @@ class DeliveryQueue:
             self._apply_policy()
             self._monitor.notify_all()
 
-    def take(self, most: int, timeout: float | None = None) -> list[Item] | None:
+    def put_undecoded(self, undecoded: Undecoded, size: int) -> None:
+        """Append what one read brought, to be decoded by who takes it; for the policy that leaves nothing out."""
+        with self._monitor.lock:
+            if self.is_discarding:
+                self._clear()
+                self._undelivered += undecoded.count
+                return
+            size = max(size, undecoded.count)
+            self._entries.append((undecoded, size))
+            self.messages += undecoded.count
+            self.bytes += size
+            self.most_messages = max(self.most_messages, self.messages)
+            self._apply_policy()
+            self._monitor.notify_all()
+
+    def take(self, most: int, timeout: float | None = None) -> list[Item | Undecoded] | None:
         """Wait for items and return at most so many; none after ``timeout`` seconds, None at the end."""
         with self._monitor.lock:
             if not self._wait(timeout):
@@ -104,7 +121,7 @@ class DeliveryQueue:
                 self._clear()
             if not self._entries and not self._drops:
                 return None
-            taken: list[Item] = []
+            taken: list[Item | Undecoded] = []
             while self._drops and len(taken) < most:
                 taken.append(self._drops.pop(next(iter(self._drops))))
             entries = self._entries
@@ -112,7 +129,7 @@ class DeliveryQueue:
                 item, size = entries.popleft()
                 taken.append(item)
                 if size:
-                    self.messages -= 1
+                    self.messages -= item.count if isinstance(item, Undecoded) else 1
                     self.bytes -= size
                     self.iterated += self.is_iterated and isinstance(item, Message)
             has_room = self.is_full and not self._reaches(self._full_part * _RESUME_PART)
@@ -140,10 +157,11 @@ class DeliveryQueue:
             self._monitor.notify_all()
         self._on_room()
 
-    def count_undelivered(self, items: list[Item]) -> None:
+    def count_undelivered(self, items: Iterable[Item | Undecoded]) -> None:
         """Count what was taken and cannot be delivered any more."""
+        count = sum(_count(chain(*item)) if isinstance(item, Undecoded) else _counts(item) for item in items)
         with self._monitor.lock:
-            self._undelivered += _count(items)
+            self._undelivered += count
 
     def renew_lock(self) -> None:
         """Forget, in a forked child, whoever held the lock."""
@@ -187,7 +205,7 @@ class DeliveryQueue:
             self.is_full = self._reaches(self._full_part)
 
     def _drop_oldest(self) -> None:
-        events: list[Item] = []
+        events: list[Item | Undecoded] = []
         while self.messages > self._max_messages or self.bytes > self._max_bytes:
             item, size = self._entries.popleft()
             if size:
@@ -205,7 +223,7 @@ class DeliveryQueue:
     def _conflate(self) -> None:
         """Let the newest of each key take the place of its oldest, so that each has its turn."""
         newest: dict[Key, int] = {}
-        kept: list[tuple[Item, int]] = []
+        kept: list[tuple[Item | Undecoded, int]] = []
         for item, size in self._entries:
             if isinstance(item, SequenceGap) and item.type in STATE_TYPES:
                 place = newest.setdefault((SequenceGap, item.type, item.symbol_id), len(kept))
@@ -232,12 +250,12 @@ class DeliveryQueue:
                 self.dropped += 1
         return [item for item in items if not isinstance(item, SequenceGap) and not _counts(item)]
 
-    def _take_out(self, item: Item, size: int) -> None:
+    def _take_out(self, item: Item | Undecoded, size: int) -> None:
         self.messages -= 1
         self.bytes -= size
         self._drop(item)
 
-    def _drop(self, item: Item) -> None:
+    def _drop(self, item: Item | Undecoded) -> None:
         """Take note of a message, or of a frame that is none, that is not delivered."""
         if isinstance(item, Message):
             name, symbol_id, time_ns = item.type, getattr(item, "symbol_id", None), time_ns_of(item)
@@ -263,5 +281,5 @@ def _counts(item: Item) -> bool:
     return isinstance(item, (Message, Undecodable))
 
 
-def _count(items: list[Item]) -> int:
+def _count(items: Iterable[Item]) -> int:
     return sum(map(_counts, items))

@@ -39,6 +39,8 @@ class _Table:
         self.listeners = listeners
         #: From class and type to the callbacks of a symbol, and those of any other.
         self._lookups: dict[tuple[type, str | None], tuple[dict[str, tuple[Callback, ...]], tuple[Callback, ...]]] = {}
+        #: The callbacks of classes of which nobody listens to one type or symbol alone.
+        self.of_class: dict[type, tuple[Callback, ...]] = {}
 
     def callbacks(self, item: Item) -> tuple[Callback, ...]:
         key = (type(item), getattr(item, "type", None))
@@ -47,6 +49,9 @@ class _Table:
             if len(self._lookups) >= _MAX_LOOKUPS:
                 self._lookups = {}
             found = self._lookups[key] = self._look_up(*key)
+            listening = [listener for listener in self.listeners if issubclass(key[0], listener.kind)]
+            if all(listener.name is None and listener.symbol_id is None for listener in listening):
+                self.of_class[key[0]] = found[1]
         by_symbol, others = found
         return by_symbol.get(getattr(item, "symbol_id", None) or "", others) if by_symbol else others
 
@@ -92,7 +97,9 @@ class Registry:
 
     def callbacks(self, item: Item) -> tuple[Callback, ...]:
         """Return who listens to this item, in the order of registration."""
-        return self._table.callbacks(item)
+        table = self._table
+        found = table.of_class.get(type(item))
+        return table.callbacks(item) if found is None else found
 
 
 def _of_symbol(listeners: list[_Listener], symbol_id: str | None) -> tuple[Callback, ...]:

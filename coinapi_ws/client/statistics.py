@@ -5,13 +5,13 @@ Written by the I/O thread, read by any; a reader sees each number whole.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from ..events import Disconnected, Event, Gap, Undecodable
-from ..messages import Message
 from ..protocol.frames import Frame, Frames, Item
 from ..protocol.session import SessionStats
 from ..subscription import KNOWN_DATA_TYPES
@@ -80,6 +80,13 @@ class ClientStats:
     disconnected: Disconnected | None
 
 
+class Counted(Protocol):
+    """A connection, as far as it counts."""
+
+    def stats(self) -> SessionStats:
+        """Return the counts so far."""
+
+
 class Statistics:
     """The counters of the I/O thread."""
 
@@ -92,6 +99,9 @@ class Statistics:
         self.duplicates = 0
         self.lives = 0
         self.last_received_ns: int | None = None
+        #: Sessions that have ended, of which not all is decoded, or the other way round.
+        self._lock = threading.Lock()
+        self._ending: list[Counted] = []
         self._latencies: deque[tuple[int, int]] = deque(maxlen=_LATENCIES)
         #: Messages by the second in which they came.
         self._seconds: deque[tuple[int, int]] = deque(maxlen=RATE_WINDOW_SECONDS + 1)
@@ -102,7 +112,7 @@ class Statistics:
         sizes: dict[str, int] = {}
         for item in items:
             if isinstance(item, Frames):
-                for frame_type, payload in item.frames:
+                for frame_type, payload in zip(item.types, item.payloads):
                     name = frame_type.name
                     counts[name] = counts.get(name, 0) + 1
                     sizes[name] = sizes.get(name, 0) + len(payload)
@@ -129,26 +139,34 @@ class Statistics:
 
     def deliver(self, items: Sequence[Item]) -> None:
         """Look at what goes on to the callbacks: how late the first message is, and which gaps there are."""
-        first: Message | None = None
         for item in items:
             if isinstance(item, Gap):
                 name = type(item).__name__
                 self.gaps[name] = self.gaps.get(name, 0) + 1
-            elif first is None and is_market_data(item):
-                first = item
+        first = next(filter(is_market_data, items), None)
         if first is not None and time_text_of(first) is not None:
             self._latencies.append((first.received_ns, first.received_ns - time_ns_of(first)))
 
-    def end_session(self, stats: SessionStats) -> None:
-        """Add what an ended session has counted."""
+    def end_session(self, session: Counted) -> None:
+        """Add what a session has counted, the second time this is called.
+
+        That is once when the connection is gone, and once when the last of its frames is decoded, by whichever thread.
+        """
+        with self._lock:
+            if session not in self._ending:
+                self._ending.append(session)
+                return
+            self._ending.remove(session)
+        stats = session.stats()
         self.surplus += stats.surplus
         for pair, jumps in stats.jumps.items():
             self.jumps[pair] = self.jumps.get(pair, 0) + jumps
 
-    def with_sessions(self, sessions: Iterable[SessionStats]) -> tuple[int, dict[tuple[str, str], int]]:
+    def with_sessions(self, sessions: Iterable[Counted]) -> tuple[int, dict[tuple[str, str], int]]:
         """Return surplus and jumps of all sessions, these included, which are up."""
         surplus, jumps = self.surplus, dict(self.jumps)
-        for stats in sessions:
+        for session in dict.fromkeys([*self._ending, *sessions]):
+            stats = session.stats()
             surplus += stats.surplus
             for pair, count in stats.jumps.items():
                 jumps[pair] = jumps.get(pair, 0) + count

@@ -7,6 +7,7 @@ decision, made at one place; the next attempt is begun by a timer and never from
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from typing import Final, cast
 
@@ -26,6 +27,7 @@ from .settings import HANDOVER, NOW, ClientSettings
 from .states import ClientState
 from .statistics import Statistics
 from .takeover import GRACE_SECONDS, Takeover
+from .undecoded import Undecoded
 
 LOGGER: Final = logging.getLogger("coinapi_ws")
 
@@ -77,6 +79,7 @@ class Supervisor:
         self._unknown_refusals = 0
         self._is_closing = False
         self._gaps = ConnectionGaps()
+        self._decoding = threading.Lock()
         self._quiet = QuietWatch(settings.quiet_after)
         self.disconnected: Disconnected | None = None
         #: Why it ended, where it was not asked to.
@@ -118,7 +121,9 @@ class Supervisor:
         for connection in self.connections():
             if connection.state in (SessionState.CLOSING, SessionState.CLOSED):
                 continue  # the next one will be asked
-            self._take(connection, connection.set_scope(scope) if scope else connection.close())
+            with self._decoding:
+                items = connection.set_scope(scope) if scope else connection.close()
+            self._take(connection, items)
         if not self.connections():
             self._rest()
 
@@ -126,7 +131,9 @@ class Supervisor:
         """Have the connections that are live begin anew with these symbols."""
         for connection in self.connections():
             if connection.state is SessionState.LIVE:
-                self._take(connection, connection.resubscribe(symbol_ids))
+                with self._decoding:
+                    items = connection.resubscribe(symbol_ids)
+                self._take(connection, items)
 
     def reconnect(self) -> None:
         """Begin anew with everything: close what is live, and connect as after any other end."""
@@ -259,14 +266,11 @@ class Supervisor:
             now = self._clock()
             frames = cast("list[Event | Frame | Frames]", items)
             counts, size = self._statistics.receive(frames, now)
-            decoded = self._gaps.deliver(self._merged(connection, connection.decode(frames)))
             if any(isinstance(item, Live) for item in items):
                 self._note_live(connection, now)
             if counts:  # after what makes it live, from where on they are counted
                 self._quiet.received(counts, now, self._statistics.last_received_ns or 0)
-            # What was left out takes no room.
-            size = size * len(decoded) // max(sum(counts.values()), len(decoded), 1)
-            self._give(decoded, size, may_drop=connection.was_closed)
+            self._pass_on(connection, frames, sum(counts.values()), size)
             for frame in frames:
                 if isinstance(frame, Frame) and isinstance(frame.decoded, ReconnectNotice):
                     self._hear(connection, frame.decoded)
@@ -277,6 +281,29 @@ class Supervisor:
             self._end_of(connection, connection.disconnected)
         elif self._paused_since is not None:
             self._pause_all()
+
+    def _pass_on(
+        self, connection: SelectorConnection, frames: list[Event | Frame | Frames], count: int, size: int
+    ) -> None:
+        """Deliver what came; it is decoded by whoever delivers it, unless something is to be put in or left out."""
+        if self._delivered is None and not self._gaps.is_open:
+            self._gaps.passed(frames)
+            undecoded = Undecoded(connection, frames, count, lock=self._decoding, look=self._look)
+            self._deliver(undecoded, size, may_drop=connection.was_closed)
+            return
+        items = list(connection.decode(frames))
+        decoded = self._gaps.deliver(self._merged(connection, items))
+        self._statistics.deliver(decoded)
+        if items and isinstance(items[-1], Disconnected):
+            self._statistics.end_session(connection)
+        # What was left out takes no room.
+        self._deliver(decoded, size * len(decoded) // max(count, len(decoded), 1), may_drop=connection.was_closed)
+
+    def _look(self, connection: SelectorConnection, items: list[Item]) -> None:
+        """Take note of what is about to be delivered."""
+        self._statistics.deliver(items)
+        if items and isinstance(items[-1], Disconnected):
+            self._statistics.end_session(connection)
 
     def _merged(self, connection: SelectorConnection, items: list[Item]) -> list[Item]:
         is_up = self._takeover is not None and self._takeover.second is not None
@@ -336,7 +363,7 @@ class Supervisor:
             takeover.be_over(self._clock())
         if connection is self._current:
             self._current = None if takeover is None else takeover.second
-        self._statistics.end_session(connection.stats())
+        self._statistics.end_session(connection)
         if self._current is None:
             self._quiet.down()
         if self._is_closing:

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import chain
 from random import random
 from types import TracebackType
 from typing import Final
@@ -23,12 +24,13 @@ from ..protocol.reconnect import Backoff
 from ..subscription import Scope
 from .dispatch import LOGGER, Dispatcher, name_of
 from .monitor import Monitor
-from .queueing import DeliveryQueue
+from .queueing import PAUSE, DeliveryQueue
 from .registry import Registry
 from .settings import INLINE, ClientSettings
 from .states import ClientState
 from .statistics import Statistics
 from .supervisor import Supervisor
+from .undecoded import Undecoded
 from .wakeup import Wakeup
 
 #: At the interpreter's end all clients together have this long to close, and the first part of it to deliver.
@@ -287,12 +289,21 @@ class Worker:
         if not self.queue.is_full:
             self.supervisor.resume()
 
-    def _deliver(self, items: list[Item], size: int, *, may_drop: bool) -> None:
-        if self._settings.dispatch == INLINE:
-            self.dispatcher.deliver(items)
+    def _deliver(self, items: list[Item] | Undecoded, size: int, *, may_drop: bool) -> None:
+        queue, settings = self.queue, self._settings
+        if settings.dispatch == INLINE:
+            self.dispatcher.deliver([items] if isinstance(items, Undecoded) else items)
             return
-        self.queue.put(items, size, may_drop=may_drop)
-        if self.queue.is_full:
+        if not isinstance(items, Undecoded):
+            queue.put(items, size, may_drop=may_drop)
+        elif may_drop and queue.is_full:
+            queue.put(items.without_order(), size, may_drop=True)
+        elif items.count and settings.when_full == PAUSE and self._dispatch_thread is not None:
+            queue.put_undecoded(items, size)
+        else:
+            # The other policies look at the messages, and an iteration may be interrupted while it takes one (F18).
+            queue.put(list(chain(*items)), size)
+        if queue.is_full:
             self.supervisor.pause()
 
     def _announce(self, state: ClientState) -> None:

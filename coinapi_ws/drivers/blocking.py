@@ -58,6 +58,7 @@ class Stream:
         #: What is decoded whenever an item is asked for: ``_ready`` makes items of ``_run``, what came since waits.
         self._came: deque[Frame | Frames | Undecodable] = deque()
         self._run: Iterator[tuple[FrameType, str]] = iter(())
+        self._left: Iterator[str] = iter(())  # of the run
         self._received_ns = 0
         self._ready: Iterator[Item] = iter(())
         self._undelivered = 0
@@ -196,7 +197,7 @@ class Stream:
 
     def _make_ready(self) -> bool:
         """Go on with what came; return whether there was anything. An exception may have cut the decoding of a run."""
-        if not length_hint(self._run):
+        if not length_hint(self._left):
             if not self._came:
                 return False
             came = self._came.popleft()
@@ -204,7 +205,8 @@ class Stream:
                 items = self._connection.decode([came])
                 self._ready = iter([item for item in items if self._heartbeats or not isinstance(item, Heartbeat)])
                 return True
-            self._run, self._received_ns = iter(came.frames), came.received_ns
+            self._left, self._received_ns = iter(came.payloads), came.received_ns
+            self._run = zip(came.types, self._left)
         self._ready = self._connection.decode_frames(self._run, self._received_ns)
         return True
 

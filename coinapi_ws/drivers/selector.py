@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Final
 
@@ -299,9 +299,12 @@ class SelectorConnection:
         self._session.resubscribe(symbol_ids, now)
         return self._turn(now) if self._phase is _Phase.UP else []
 
-    def decode(self, items: Sequence[Item | Frame | Frames]) -> list[Item]:
-        """Decode what came of a connection with ``decode=False``: messages, and gaps before those that show them."""
-        return list(self._session.decode(items))  # type: ignore[arg-type]
+    def decode(self, items: Iterable[Item | Frame | Frames]) -> Iterator[Item]:
+        """Decode what came of a connection with ``decode=False``: messages, and gaps before those that show them.
+
+        It is done while they are iterated.
+        """
+        return self._session.decode(items)  # type: ignore[arg-type]
 
     def decode_frames(self, frames: Iterable[tuple[FrameType, str]], received_ns: int) -> Iterator[Item]:
         """Do the same with the frames of one :class:`Frames`, each whenever it is asked for."""

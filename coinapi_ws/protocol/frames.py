@@ -52,10 +52,14 @@ class Frame(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """Text frames that came one after the other, each with its type, and were not read yet."""
+    """Text frames that came one after the other, and were not read yet: the type of each, and its text.
+
+    Two lists, since the garbage collector would look at each of as many pairs.
+    """
 
     received_ns: int
-    frames: list[tuple[FrameType, str]]
+    types: list[FrameType]
+    payloads: list[str]
 
 
 def type_at_end(payload: str) -> str | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ..decoding import UNUSUAL, Decoder, set_received
+from ..decoding import UNUSUAL, Decoder
 from ..events import Event, Undecodable
-from ..messages import MESSAGE_TYPES, Message, Ohlcv
+from ..messages import MESSAGE_TYPES, Message, Ohlcv, set_field
 from ..options import Options
 from ..subscription import Scope
 from .frames import TAIL, Frame, Frames, FrameType, Item, tails_of, type_at_end
@@ -68,7 +68,7 @@ class Reader:
         """Decode frames, put gaps before the messages that show them, drop and count the surplus."""
         for item in items:
             if isinstance(item, Frames):
-                yield from self.decode_frames(item.frames, item.received_ns)
+                yield from self.decode_frames(zip(item.types, item.payloads), item.received_ns)
             elif isinstance(item, Frame):
                 yield from self._checked(item.decoded, None)
             else:
@@ -87,7 +87,7 @@ class Reader:
             except UNUSUAL:
                 yield from self._checked(decode(payload, received_ns), frame_type)
                 continue
-            set_received(message, received_ns)
+            set_field(message, "received_ns", received_ns)
             if following is not None:
                 symbol_id, sequence = message.symbol_id, message.sequence  # type: ignore[attr-defined]
                 wanted = frame_type.wanted

@@ -315,18 +315,19 @@ class Session:
     def _take_texts(self, payloads: list[str], now: float, received_ns: int) -> None:
         self._messages += len(payloads)
         type_of = self._reader.type_of
-        run: list[tuple[FrameType, str]] = []
+        types: list[FrameType] = []
+        texts: list[str] = []
         for payload in payloads:
             frame_type = type_of(payload)
             if frame_type is None:
                 self._take_text(payload, now, received_ns)
-                run = []
-            elif run:
-                run.append((frame_type, payload))
-            else:
+                types, texts = [], []
+                continue
+            if not texts:
                 self._prove_live(now, received_ns)
-                run = [(frame_type, payload)]
-                self._items.append(Frames(received_ns, run))
+                self._items.append(Frames(received_ns, types, texts))
+            types.append(frame_type)
+            texts.append(payload)
 
     def _take_text(self, payload: str, now: float, received_ns: int) -> None:
         """Take a text that the session has to read."""

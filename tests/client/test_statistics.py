@@ -15,7 +15,7 @@ SECOND = 1_000_000_000
 
 def frame(type_name: str, length: int = 10, received_ns: int = 0) -> Frames:
     frame_type = FrameType(type_name, quick=None, following=None, is_delta=False, ending=None, wanted=None)
-    return Frames(received_ns, [(frame_type, "x" * length)])
+    return Frames(received_ns, [frame_type], ["x" * length])
 
 
 def late(seconds: float, received_ns: int = ns(0)) -> Trade:
@@ -89,11 +89,28 @@ def test_gaps_are_counted_by_class() -> None:
     assert counted.gaps == {"SequenceGap": 3, "ConnectionGap": 1}
 
 
-def test_sessions_are_added_up() -> None:
+class Session:
+    """What counts, and goes on counting for as long as its frames are being decoded."""
+
+    def __init__(self, surplus: int, **jumps: int) -> None:
+        self.counts = SessionStats(
+            messages=9, bytes=9, surplus=surplus, jumps={("book", name): count for name, count in jumps.items()}
+        )
+
+    def stats(self) -> SessionStats:
+        return self.counts
+
+
+def test_sessions_are_added_up_once_they_are_gone_and_decoded() -> None:
     counted = Statistics()
-    counted.end_session(SessionStats(messages=9, bytes=9, surplus=2, jumps={("trade", "A"): 1, ("book", "A"): 2}))
-    counted.end_session(SessionStats(messages=9, bytes=9, surplus=3, jumps={("book", "A"): 4, ("book", "B"): 5}))
-    assert (counted.surplus, counted.jumps) == (5, {("trade", "A"): 1, ("book", "A"): 6, ("book", "B"): 5})
+    first, second, current = Session(2, A=1), Session(3, A=4, B=5), Session(10)
+    for session in (first, second, first):
+        counted.end_session(session)
+    second.counts = Session(4, A=4, B=6).counts
+    assert counted.with_sessions([second, current]) == (16, {("book", "A"): 5, ("book", "B"): 6})
+    counted.end_session(second)
+    assert counted.with_sessions([current]) == (16, {("book", "A"): 5, ("book", "B"): 6})
+    assert (counted.surplus, counted.jumps) == (6, {("book", "A"): 5, ("book", "B"): 6})
 
 
 def test_latency_is_from_time_coinapi_to_the_arrival() -> None:

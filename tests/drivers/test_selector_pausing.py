@@ -215,7 +215,7 @@ def names_of(items: list[Any]) -> list[str]:
     names: list[str] = []
     for item in items:
         if isinstance(item, Frames):
-            names += [frame_type.name for frame_type, _ in item.frames]
+            names += [frame_type.name for frame_type in item.types]
         elif isinstance(item, Frame):
             names.append(item.type)
     return names
@@ -234,7 +234,7 @@ def test_frames_can_be_decoded_later(make: Make, listener: Listener) -> None:
     # Where the session had to read the whole, what it read is there.
     read = [item.decoded for item in items if isinstance(item, Frame)]
     assert [type(message) for message in read] == [Heartbeat, Undecodable, ErrorMessage]
-    decoded = connection.decode(items)
+    decoded = list(connection.decode(items))
     assert decoded[:2] == items[:2]
     assert decoded[3] == SequenceGap(type="book", symbol_id="COINBASE_SPOT_BTC_USD", expected=2, received=3)
     assert [type(item).__name__ for item in decoded[2:]] == [

@@ -1,0 +1,64 @@
+"""Frames on their way to the thread that delivers them, and decodes them there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import islice
+from typing import Final
+
+from ..decoding import Decoder
+from ..drivers.selector import SelectorConnection
+from ..events import Event
+from ..protocol.frames import Frame, Frames, Item
+
+#: Decoded at once. Few enough that they are gone before the garbage collector, or the processor's cache, minds them.
+_PIECE: Final = 32
+
+
+class Undecoded:
+    """What one read of a connection brought: ``count`` messages, and events.
+
+    Iterated once, in the order of the reads, by whichever thread delivers; ``lock`` is held while a piece of it is
+    decoded, and by whoever changes what decoding depends on. ``look`` is called with the connection and each piece.
+    """
+
+    def __init__(
+        self,
+        connection: SelectorConnection,
+        items: Sequence[Event | Frame | Frames],
+        count: int,
+        *,
+        lock: AbstractContextManager[object],
+        look: Callable[[SelectorConnection, list[Item]], object],
+    ) -> None:
+        self.count = count
+        self._connection = connection
+        self._items = items
+        self._decoded = connection.decode(items)
+        self._lock = lock
+        self._look = look
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        while True:
+            with self._lock:
+                piece = list(islice(self._decoded, _PIECE))
+            if not piece:
+                return
+            self._look(self._connection, piece)
+            yield piece
+
+    def without_order(self) -> list[Item]:
+        """Decode all, without a look at what came before: for what is told of, but not delivered."""
+        return list(decoded_alone(self._items))
+
+
+def decoded_alone(items: Sequence[Event | Frame | Frames]) -> Iterator[Item]:
+    """Decode frames by themselves: no gaps, no surplus."""
+    decode = Decoder().decode
+    for item in items:
+        if isinstance(item, Frames):
+            for payload in item.payloads:
+                yield decode(payload, item.received_ns)
+        else:
+            yield item.decoded if isinstance(item, Frame) else item
