@@ -112,7 +112,7 @@ class Statistics:
         sizes: dict[str, int] = {}
         for item in items:
             if isinstance(item, Frames):
-                for frame_type, payload in zip(item.types, item.payloads):
+                for frame_type, payload in zip(item.types, item.payloads, strict=True):
                     name = frame_type.name
                     counts[name] = counts.get(name, 0) + 1
                     sizes[name] = sizes.get(name, 0) + len(payload)

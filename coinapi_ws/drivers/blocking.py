@@ -206,7 +206,7 @@ class Stream:
                 self._ready = iter([item for item in items if self._heartbeats or not isinstance(item, Heartbeat)])
                 return True
             self._left, self._received_ns = iter(came.payloads), came.received_ns
-            self._run = zip(came.types, self._left)
+            self._run = zip(came.types, self._left, strict=True)
         self._ready = self._connection.decode_frames(self._run, self._received_ns)
         return True
 

@@ -68,7 +68,7 @@ class Reader:
         """Decode frames, put gaps before the messages that show them, drop and count the surplus."""
         for item in items:
             if isinstance(item, Frames):
-                yield from self.decode_frames(zip(item.types, item.payloads), item.received_ns)
+                yield from self.decode_frames(zip(item.types, item.payloads, strict=True), item.received_ns)
             elif isinstance(item, Frame):
                 yield from self._checked(item.decoded, None)
             else:

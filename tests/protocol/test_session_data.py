@@ -64,7 +64,8 @@ def test_market_data_are_left_for_whoever_decodes(converse: Converse) -> None:
     run, *rest = frames
     assert isinstance(run, Frames)
     assert run.received_ns == RECEIVED_NS
-    assert [(frame_type.name, payload) for frame_type, payload in run.frames] == [
+    assert [frame_type.name for frame_type in run.types] == ["trade", "trade"]
+    assert run.payloads == trades
         ("trade", payload) for payload in trades
     ]
     # What concerns the session, or does not show its type, it had to read.
