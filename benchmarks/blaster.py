@@ -18,7 +18,6 @@ import ssl
 import struct
 import time
 import zlib
-from collections.abc import Iterator
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,8 +28,10 @@ from . import mix
 PATIENCE_SECONDS: Final = 60.0  # no single step of a connection takes that long
 PREPARING_SECONDS: Final = 600.0
 GRACE_SECONDS: Final = 5.0
+PAUSE_SECONDS: Final = 0.05  # after a hello, so that the client has noted what it had used until then
 RECORD_BYTES: Final = 16 * 1024  # the most that a TLS record can hold
 READ_BYTES: Final = 64 * 1024
+PIECE_BYTES: Final = 1024 * 1024  # of large data: sendall's patience is for a whole call
 CLOSE: Final = b"\x88\x02\x03\xe8"
 TEXT: Final = 0x81
 COMPRESSED_TEXT: Final = 0xC1
@@ -105,13 +106,14 @@ class Blaster:
         self._port, expected = self._answer(PREPARING_SECONDS)
         return self._port, expected
 
-    def finished(self) -> str:
-        """Return what went wrong, mostly nothing, once the client is gone."""
+    def finished(self) -> tuple[str, int]:
+        """Return what went wrong, mostly nothing, once the client is gone, and when the first message left."""
         if not self._pipe.poll(GRACE_SECONDS):
             # It may never have connected.
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
                 pass
-        return str(self._answer(PATIENCE_SECONDS))
+        problem, began_ns = self._answer(PATIENCE_SECONDS)
+        return problem, began_ns
 
     def _answer(self, seconds: float) -> Any:
         if not self._pipe.poll(seconds):
@@ -150,65 +152,52 @@ def serve(pipe: Connection[Any, Any], core: int | None, certificates: Path | Non
                     with listener.accept()[0] as peer:
                         peer.settimeout(PATIENCE_SECONDS)
                         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                        serve_one(peer, order, frames, certificates)
-                    problem = ""
+                        pipe.send(("", serve_one(peer, order, frames, certificates)))
                 except OSError as error:  # TimeoutError and ssl.SSLError are
-                    problem = f"{type(error).__name__}: {error}"
-                pipe.send(problem)
+                    pipe.send((f"{type(error).__name__}: {error}", 0))
 
 
-def serve_one(peer: socket.socket, order: Order, frames: Frames, certificates: Path | None) -> None:
-    """Serve one connection."""
+def serve_one(peer: socket.socket, order: Order, frames: Frames, certificates: Path | None) -> int:
+    """Serve one connection; return when the first message left, on the clock that all processes share."""
     wire = WIRES[order.wire]
     line = Tls(peer, str((certificates or Path()) / "server.pem")) if wire.tls else Line(peer)
-    head = upgrade(line, wire.deflate)
-    # A hello fits into a frame of which the first two bytes tell that it is one; what it says is all the same.
-    if not head and not line.receive():
+    answer = line.sealed([upgraded(line, wire.deflate)])
+    # The client waits for the answer, not, once its clock runs, for what is made here.
+    sealed = [] if order.pace else frames.sealed(line, order)
+    line.send(answer)
+    if not line.receive():  # all that a client says in one message is its hello
         raise ConnectionError("no hello")
-    if order.pace is None:
-        blast(line, order, frames)
-    else:
+    time.sleep(PAUSE_SECONDS)
+    began_ns = time.monotonic_ns()
+    for piece in sealed:
+        line.send(piece)
+    if order.pace is not None:
         paced(line, order.pace, frames.payloads[: order.messages])
     with contextlib.suppress(OSError):  # a client may answer by a reset: it has its messages
+        peer.shutdown(socket.SHUT_WR)  # some wait for the server's end, which is the first to close (RFC 6455, 7.1.1)
         while peer.recv(READ_BYTES):
             pass
+    return began_ns
 
 
-def upgrade(line: Line, deflate: bytes | None) -> bytes:
-    """Answer the upgrade; return what came after it."""
+def upgraded(line: Line, deflate: bytes | None) -> bytes:
+    """Return the answer to the upgrade."""
     request = b""
-    while b"\r\n\r\n" not in request:
+    while not request.endswith(b"\r\n\r\n"):
         if not (received := line.receive()):
             raise ConnectionError("no upgrade")
         request += received
-    head, _, rest = request.partition(b"\r\n\r\n")
-    key = _KEY.search(head)
+    key = _KEY.search(request)
     if key is None:
         raise ConnectionError("no Sec-WebSocket-Key")
     accept = base64.b64encode(hashlib.sha1(key[1] + GUID).digest())
     answer = [b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade"]
     answer.append(b"Sec-WebSocket-Accept: " + accept)
     if deflate is not None:
-        if not _EXTENSIONS.search(head):
+        if not _EXTENSIONS.search(request):
             raise ConnectionError("the client did not offer permessage-deflate")
         answer.append(b"Sec-WebSocket-Extensions: " + deflate)
-    line.send(line.sealed([b"\r\n".join([*answer, b"", b""])]))
-    return rest
-
-
-def blast(line: Line, order: Order, frames: Frames) -> None:
-    """Send all as fast as the socket takes it."""
-    wire = frames.wire(order.messages, WIRES[order.wire].deflate)
-    if not WIRES[order.wire].tls:
-        line.send(wire)
-        line.send(CLOSE)
-        return
-    view = memoryview(wire)
-    if WIRES[order.wire].small_records:
-        records: Iterator[Any] = iter(frames.each_frame(order.messages))
-    else:
-        records = (view[start : start + RECORD_BYTES] for start in range(0, len(wire), RECORD_BYTES))
-    line.send(line.sealed([*records, CLOSE]))
+    return b"\r\n".join([*answer, b"", b""])
 
 
 def paced(line: Line, pace: Pace, payloads: list[bytes]) -> None:
@@ -257,7 +246,9 @@ class Line:
         return self.peer.recv(READ_BYTES)
 
     def send(self, sealed: bytes) -> None:
-        self.peer.sendall(sealed)
+        view = memoryview(sealed)
+        for start in range(0, len(view), PIECE_BYTES):
+            self.peer.sendall(view[start : start + PIECE_BYTES])
 
     def sealed(self, records: list[Any]) -> bytes:
         """Return the bytes to send; with TLS each item becomes a record."""
@@ -322,6 +313,18 @@ class Frames:
     def each_frame(self, count: int) -> list[bytes]:
         """Return the frames one by one."""
         return [header(TEXT, len(payload)) + payload for payload in self.payloads[:count]]
+
+    def sealed(self, line: Line, order: Order) -> list[bytes]:
+        """Return all that is to be sent, the Close included, in few large pieces."""
+        wire = WIRES[order.wire]
+        everything = self.wire(order.messages, wire.deflate)
+        if not wire.tls:
+            return [everything, CLOSE]
+        if wire.small_records:
+            return [line.sealed([*self.each_frame(order.messages), CLOSE])]
+        view = memoryview(everything)
+        records = [view[start : start + RECORD_BYTES] for start in range(0, len(view), RECORD_BYTES)]
+        return [line.sealed([*records, CLOSE])]
 
     def make_wire(self, count: int, deflate: bytes | None) -> bytes:
         """Return all frames together."""

@@ -1,9 +1,8 @@
-"""What a client's callbacks count, and what the process has used between its first and its last message."""
+"""What a client's callbacks count, and what the process has used between its hello and its last message."""
 
 from __future__ import annotations
 
 import gc
-import resource
 import sys
 import threading
 import time
@@ -21,8 +20,8 @@ _MINUTE_NS: Final = 60 * 10**9
 class Meter:
     """One client's run of so many messages, of which the last is a sampled one.
 
-    Give one of the callbacks to the client: they do the same work, each for its kind of message. ``done`` is set with
-    the last message.
+    Call :meth:`begin` once the hello is on its way, and give one of the callbacks to the client: they do the same work,
+    each for its kind of message. ``done`` is set with the last one.
     """
 
     def __init__(self, total: int, *, is_timed: bool) -> None:
@@ -35,6 +34,13 @@ class Meter:
         self._samples = 0
         self._is_timed = is_timed
         self._pauses = Pauses()
+        self._cpu = 0.0
+        self._ended_ns = 0
+
+    def begin(self) -> None:
+        """Count CPU time from here on. What a client does before it gives its first message belongs to it."""
+        self._pauses.watch()
+        self._cpu = -time.process_time()
 
     def for_dicts(self) -> Callable[[dict[str, Any]], None]:
         """Return the callback for messages as dictionaries."""
@@ -90,11 +96,9 @@ class Meter:
         results = {"by_type": self.by_type, "checksum": self.checksum, "peak_rss_bytes": peak_rss_bytes()}
         if not self.done.is_set():
             return results
-        # The first message opens the interval and is not in it.
-        messages = self._total - 1
         results |= {
-            "cpu_us": self._cpu * 1e6 / messages,
-            "rate": messages / self._wall,
+            "cpu_us": self._cpu * 1e6 / self._total,
+            "ended_ns": self._ended_ns,
             "gc_longest_ms": self._pauses.longest * 1e3,
             "gc_total_ms": self._pauses.total * 1e3,
             "gc_count": self._pauses.count,
@@ -104,13 +108,10 @@ class Meter:
         return results
 
     def _sample(self, number: int) -> None:
-        if not self._samples:
-            self._pauses.watch()
-            self._wall, self._cpu = -time.perf_counter(), -time.process_time()
         self.checksum += number
         self._samples += 1
         if (self._samples - 1) * SAMPLED_EACH == self._total - 1:
-            self._wall, self._cpu = self._wall + time.perf_counter(), self._cpu + time.process_time()
+            self._ended_ns, self._cpu = time.monotonic_ns(), self._cpu + time.process_time()
             self._pauses.stop()
             self.done.set()
 
@@ -156,5 +157,7 @@ def peak_rss_bytes() -> int:
         # getrusage counts also what the parent had when it made this process.
         line = next(line for line in status.read_text("ascii").splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

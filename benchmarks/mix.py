@@ -128,8 +128,10 @@ def _passes(frames: list[bytes], highest: dict[tuple[bytes, ...], int]) -> Itera
     while True:
         for frame in frames:
             yield _SEQUENCE.sub(
-                lambda found, number=number: b'"symbol_id":"%b","sequence":%d,"type":"%b"}'
-                % (found[1], int(found[2]) + number * highest[found.group(3, 1)], found[3]),
+                lambda found, number=number: (
+                    b'"symbol_id":"%b","sequence":%d,"type":"%b"}'
+                    % (found[1], int(found[2]) + number * highest[found.group(3, 1)], found[3])
+                ),
                 frame,
             )
         number += 1

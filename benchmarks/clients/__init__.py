@@ -26,7 +26,13 @@ _PACKAGES: Final = {
     "picows-framing": "picows",
 }
 #: What options need; "speed" is our extra of that name. Of the others see :func:`benchmarks.clients.peers.decoder`.
-_OPTIONS: Final = {"speed": "msgspec", "msgspec": "msgspec", "orjson": "orjson", "uvloop": "uvloop", "wsaccel": "wsaccel"}
+_OPTIONS: Final = {
+    "speed": "msgspec",
+    "msgspec": "msgspec",
+    "orjson": "orjson",
+    "uvloop": "uvloop",
+    "wsaccel": "wsaccel",
+}
 
 OURS: Final = tuple(
     way + options
@@ -57,13 +63,22 @@ PEERS: Final = (
 )
 FRAMING: Final = ("framing", "picows-framing", "picows-framing+uvloop")
 CLIENTS: Final = (*OURS, *PEERS)
+LATENCY: Final = (
+    *("stream", "stream+speed", "selector", "inline", "inline+speed", "dispatched", "dispatched+speed"),
+    *("websocket-client+wsaccel+json", "websockets-sync+json", "websockets-asyncio+uvloop+orjson"),
+    *("aiohttp+uvloop+orjson", "picows+json", "picows+uvloop+json", "picows+uvloop+orjson"),
+)
+MEMORY: Final = (
+    *("stream", "stream+speed", "selector", "inline", "inline+speed", "dispatched", "dispatched+speed"),
+    *("websockets-sync+json", "picows+json"),
+)
 #: picows' core API and websocket-client know no compression.
 DEFLATING: Final = tuple(name for name in CLIENTS if not name.startswith(("picows", "websocket-client")))
 #: These take so long that they get a tenth of the messages.
 SLOW: Final = ("websocket-client+json",)
 
 DISTRIBUTIONS: Final = (
-    *("coinapi-ws", "websocket-client", "wsaccel", "wsproto", "websockets", "aiohttp"),
+    *("websocket-client", "wsaccel", "wsproto", "websockets", "aiohttp"),
     *("picows", "aiofastnet", "uvloop", "orjson", "msgspec"),
 )
 

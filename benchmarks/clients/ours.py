@@ -10,6 +10,7 @@ from typing import Any, Final
 from coinapi_ws import (
     Book,
     Client,
+    Connected,
     Disconnected,
     Message,
     Options,
@@ -39,6 +40,7 @@ def stream(job: Job) -> None:
     """Iterate on this thread."""
     on_message = job.meter.for_objects()
     with connect(None, WANTED, endpoint=job.url, ssl=job.context, **options(job)) as messages:
+        job.meter.begin()
         for message in messages:
             on_message(message)
 
@@ -66,6 +68,8 @@ def selector(job: Job) -> None:
             for item in items + connection.handle_write() + connection.handle_timeout():
                 if isinstance(item, Message):
                     on_message(item)
+                elif isinstance(item, Connected):
+                    job.meter.begin()
     if error := connection.disconnected.error():
         raise error
 
@@ -76,6 +80,7 @@ def client(job: Job, dispatch: str) -> None:
     threaded = Client(None, WANTED, endpoint=job.url, ssl=job.context, dispatch=dispatch, **options(job))
     for kind in (Quote, Trade, Book):
         threaded.on(kind, on_message)
+    threaded.on(Connected, lambda _: job.meter.begin())
     ended = []
     threaded.on(Disconnected, lambda end: (ended.append(end), done.set()))
     with threaded:
@@ -106,6 +111,7 @@ def framing(job: Job) -> None:
             websocket.receive_data(peer.recv(READ_BYTES))
         websocket.send(HELLO)
         peer.sendall(websocket.data_to_send())
+        job.meter.begin()
         while received := peer.recv(READ_BYTES):
             websocket.receive_data(received)
             for event in websocket.events():

@@ -64,12 +64,16 @@ def websocket_client(job: Job) -> None:
             job.url, sslopt=tls, enable_multithread=False, skip_utf8_validation=True, http_no_proxy=["*"]
         )
         plain.send(HELLO)
+        job.meter.begin()
         while text := plain.recv():
             on_message(loads(text))
         return
-    app = websocket.WebSocketApp(
-        job.url, on_open=lambda app: app.send(HELLO), on_message=lambda _, text: on_message(loads(text))
-    )
+
+    def on_open(app: Any) -> None:
+        app.send(HELLO)
+        job.meter.begin()
+
+    app = websocket.WebSocketApp(job.url, on_open=on_open, on_message=lambda _, text: on_message(loads(text)))
     app.run_forever(sslopt=tls, http_no_proxy=["*"])
 
 
@@ -95,6 +99,7 @@ def wsproto_alone(job: Job) -> None:
                         parts.clear()
                 elif isinstance(event, AcceptConnection):
                     peer.sendall(websocket.send(TextMessage(data=HELLO)))
+                    job.meter.begin()
                 elif isinstance(event, CloseConnection):
                     peer.sendall(websocket.send(event.response()))
                     is_open = False
@@ -112,6 +117,7 @@ def websockets_sync(job: Job) -> None:
         job.url, ssl=job.context, compression=compression, proxy=None, ping_interval=None, max_queue=QUEUED_FRAMES
     ) as connection:
         connection.send(HELLO)
+        job.meter.begin()
         if not takes_bytes(job):
             for text in connection:
                 on_message(loads(text))
@@ -136,6 +142,7 @@ def websockets_asyncio(job: Job) -> None:
             job.url, ssl=job.context, compression=compression, proxy=None, ping_interval=None, max_queue=QUEUED_FRAMES
         ) as connection:
             await connection.send(HELLO)
+            job.meter.begin()
             if not takes_bytes(job):
                 async for text in connection:
                     on_message(loads(text))
@@ -163,6 +170,7 @@ def aiohttp_client(job: Job) -> None:
             ) as connection,
         ):
             await connection.send_str(HELLO)
+            job.meter.begin()
             async for message in connection:
                 if message.type is WSMsgType.TEXT:
                     on_message(loads(message.data))
@@ -213,6 +221,7 @@ async def picows_listening(job: Job, on_frame: Callable[[Any, Any], None]) -> No
     class Listener(WSListener):
         def on_ws_connected(self, transport: WSTransport) -> None:
             transport.send(WSMsgType.TEXT, HELLO.encode())
+            job.meter.begin()
 
         on_ws_frame = staticmethod(on_frame)
 
