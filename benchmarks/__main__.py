@@ -24,6 +24,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,7 +66,7 @@ class Bench:
             for name, pace in PACES.items():
                 count = mix.rounded(int(pace.rate * self.options.seconds))
                 order = Order("plain", count, pace)
-                self.take_turns(name, self.chosen(clients.LATENCY), lambda client, order=order: self.run(client, order))
+                self.take_turns(name, self.chosen(clients.LATENCY), partial(self.run, order=order))
                 yield report.section_table(self.results, name)
             return
         else:

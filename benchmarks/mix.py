@@ -7,6 +7,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -67,9 +68,9 @@ class Expected(NamedTuple):
     length_checksum: int
 
 
-def rounded(count: int) -> int:
+def rounded(messages: int) -> int:
     """Return the next higher number of messages of which the last is a sampled one, as the first is."""
-    return -(-(count - 1) // SAMPLED_EACH) * SAMPLED_EACH + 1
+    return -(-(messages - 1) // SAMPLED_EACH) * SAMPLED_EACH + 1
 
 
 def expected(payloads: list[bytes]) -> Expected:
@@ -83,14 +84,14 @@ def expected(payloads: list[bytes]) -> Expected:
     )
 
 
-def mixed(count: int, seed: int = 1) -> list[bytes]:
+def mixed(messages: int, seed: int = 1) -> list[bytes]:
     """Return so many payloads of the mix; a longer list begins with the shorter one."""
     rng = random.Random(seed)
     names = [name for name, share in SHARES.items() for _ in range(share)]
     sequences = {(name, market.symbol_id): rng.randrange(10**6, 9 * 10**6) for name in SHARES for market in MARKETS}
     offsets = {market.symbol_id: 0 for market in MARKETS}
     payloads, now = list[bytes](), _START
-    while len(payloads) < count:
+    while len(payloads) < messages:
         rng.shuffle(names)
         for name, market in zip(names, rng.choices(MARKETS, _ACTIVITY, k=len(names)), strict=True):
             now += rng.randrange(1, 20_000)
@@ -102,17 +103,17 @@ def mixed(count: int, seed: int = 1) -> list[bytes]:
             body = _BODIES[name](market, market.price + offset, rng)
             end = f'"symbol_id":"{key[1]}","sequence":{sequences[key]},"type":"{name}"}}'
             payloads.append(f"{times},{body},{end}".encode())
-    return payloads[:count]
+    return payloads[:messages]
 
 
-def recorded(path: Path, count: int) -> list[bytes]:
+def recorded(path: Path, messages: int) -> list[bytes]:
     """Return so many payloads of a recording, again and again from its beginning, the sequences going on."""
     frames = [frame.frame.encode() for frame in read_recording(path)]
     found = [_SEQUENCE.search(frame) for frame in frames]
     if not frames or not all(found):
         raise ValueError(f"{path}: not all frames end with symbol_id, sequence and type")
     highest = {match.group(3, 1): int(match[2]) for match in found if match}
-    return [payload for _, payload in zip(range(count), _passes(frames, highest), strict=False)]
+    return list(islice(_passes(frames, highest), messages))
 
 
 def stamp_at(payload: bytes) -> int:
@@ -124,17 +125,14 @@ def stamp_at(payload: bytes) -> int:
 
 
 def _passes(frames: list[bytes], highest: dict[tuple[bytes, ...], int]) -> Iterator[bytes]:
-    number = 0
-    while True:
+    for number in count():
+
+        def moved(found: re.Match[bytes], number: int = number) -> bytes:
+            sequence = int(found[2]) + number * highest[found.group(3, 1)]
+            return b'"symbol_id":"%b","sequence":%d,"type":"%b"}' % (found[1], sequence, found[3])
+
         for frame in frames:
-            yield _SEQUENCE.sub(
-                lambda found, number=number: (
-                    b'"symbol_id":"%b","sequence":%d,"type":"%b"}'
-                    % (found[1], int(found[2]) + number * highest[found.group(3, 1)], found[3])
-                ),
-                frame,
-            )
-        number += 1
+            yield _SEQUENCE.sub(moved, frame)
 
 
 def _time(instant: int) -> str:

@@ -59,11 +59,11 @@ def selector(job: Job) -> None:
         while connection.disconnected is None:
             # It may close its descriptor, or go on with another, whenever it works.
             if events := wanted():
-                key = loop.register(connection, events)
+                loop.register(connection, events)
             due = connection.next_timeout()
             ready = loop.select(None if due is None else max(0.0, due - time.monotonic()))
             if events:
-                loop.unregister(key.fileobj)
+                loop.unregister(connection)
             items = connection.handle_read() if ready else []
             for item in items + connection.handle_write() + connection.handle_timeout():
                 if isinstance(item, Message):
@@ -81,13 +81,12 @@ def client(job: Job, dispatch: str) -> None:
     for kind in (Quote, Trade, Book):
         threaded.on(kind, on_message)
     threaded.on(Connected, lambda _: job.meter.begin())
-    ended = []
-    threaded.on(Disconnected, lambda end: (ended.append(end), done.set()))
+    threaded.on(Disconnected, lambda _: done.set())
     with threaded:
         done.wait()
-        jumps = sum(threaded.stats().jumps.values())
-    if jumps or (ended and ended[0].error()):
-        raise RuntimeError(f"{jumps} jumps of sequences; {[end.summary() for end in ended]}")
+        jumps, ended = sum(threaded.stats().jumps.values()), threaded.disconnected
+    if jumps or (ended and ended.error()):
+        raise RuntimeError(f"{jumps} jumps of sequences; {ended.summary() if ended else ''}")
 
 
 def inline(job: Job) -> None:

@@ -1,6 +1,6 @@
 """Other packages, each used as its own documentation says, the fastest way that it names.
 
-What is switched off is off in ours too, or said in the name: no compression unless asked for, no proxy, no pings.
+What is switched off is off in ours too, or said in the name: no compression unless it is asked for, no proxy, no pings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 from . import HELLO, Job
 
 READ_BYTES: Final = 64 * 1024
-#: Frames that may wait for the reader, in place of 16: with so many, websockets' threads and tasks change less often.
+#: Frames that may wait in websockets for their reader, in place of 16: threads and tasks then change less often.
 QUEUED_FRAMES: Final = 1024
 
 
@@ -225,7 +225,7 @@ async def picows_listening(job: Job, on_frame: Callable[[Any, Any], None]) -> No
 
         on_ws_frame = staticmethod(on_frame)
 
-    transport, _ = await ws_connect(Listener, job.url, ssl_context=job.context)
+    transport, _ = await ws_connect(Listener, job.url, ssl_context=job.context, read_buffer_init_size=READ_BYTES)
     await transport.wait_disconnected()
 
 
