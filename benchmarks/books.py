@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import platform
 import random
-import re
 import time
 from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
@@ -24,7 +22,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from decimal import Decimal
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice, product
 from pathlib import Path
 from statistics import median
@@ -35,6 +32,8 @@ from coinapi_ws.books import L2Book, L3Book
 from coinapi_ws.decoding import Decoder
 from coinapi_ws.recording import read_recording
 from coinapi_ws.simulator import Simulator, VirtualClock
+
+from . import machine
 
 try:
     import order_book
@@ -424,16 +423,8 @@ def main() -> None:
 
 def print_versions() -> None:
     """Say what was measured on what."""
-    cpuinfo = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").exists() else ""
-    model = re.search(r"^model name\s*: (.+)$", cpuinfo, re.MULTILINE)
-    print(f"{model[1] if model else platform.processor() or platform.machine()}; {time.strftime('%Y-%m-%d')}")
-    print(f"{platform.python_implementation()} {platform.python_version()}", end="")
-    for name in ("sortedcontainers", "order-book"):
-        try:
-            print(f", {name} {version(name)}", end="")
-        except PackageNotFoundError:
-            print(f", no {name}", end="")
-    print("\n")
+    print(f"{machine.processor()}; {machine.today()}")
+    print(f"{machine.python()}, {machine.versions(('sortedcontainers', 'order-book'))}\n")
 
 
 if __name__ == "__main__":

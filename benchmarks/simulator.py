@@ -16,7 +16,6 @@ import contextlib
 import math
 import multiprocessing
 import os
-import platform
 import re
 import socket
 import struct
@@ -29,6 +28,8 @@ from typing import Any, Final
 
 from coinapi_ws.recording import RecordingWriter
 from coinapi_ws.simulator import Simulator
+
+from . import machine
 
 RECORDING_BYTES: Final = 4 * 1024 * 1024
 READ_BYTES: Final = 1024 * 1024
@@ -127,13 +128,11 @@ def main() -> None:
     options = parser.parse_args()
     if not 0 < options.seconds < math.inf or options.rounds < 1 or options.frame_bytes not in FRAME_BYTES:
         parser.error(f"seconds and rounds are above 0, frames have {FRAME_BYTES[0]} to {FRAME_BYTES[-1]} bytes")
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    cores = machine.cores()
     if cores:
         os.sched_setaffinity(0, {cores[-1]})
-    cpuinfo = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").exists() else ""
-    model = re.search(r"^model name\s*: (.+)$", cpuinfo, re.MULTILINE)
-    print(f"{model[1] if model else platform.processor() or platform.machine()}, {os.cpu_count()} cores")
-    print(f"{platform.python_implementation()} {platform.python_version()}, frames of {options.frame_bytes} bytes")
+    print(f"{machine.processor()}, {os.cpu_count()} cores")
+    print(f"{machine.python()}, frames of {options.frame_bytes} bytes")
     line, rates = "{}: {:,.0f} frames/s, {:,.0f} frames per CPU second ({:.0%} busy)", []
     with tempfile.TemporaryDirectory() as directory:
         wire = record(path := Path(directory, "trades.jsonl"), options.frame_bytes)
