@@ -66,8 +66,6 @@ def test_market_data_are_left_for_whoever_decodes(converse: Converse) -> None:
     assert run.received_ns == RECEIVED_NS
     assert [frame_type.name for frame_type in run.types] == ["trade", "trade"]
     assert run.payloads == trades
-        ("trade", payload) for payload in trades
-    ]
     # What concerns the session, or does not show its type, it had to read.
     read = [frame for frame in rest if isinstance(frame, Frame)]
     assert [type(frame.decoded) for frame in read] == [Heartbeat, ErrorMessage, ReconnectNotice, Quote, Undecodable]
