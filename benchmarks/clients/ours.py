@@ -81,12 +81,14 @@ def client(job: Job, dispatch: str) -> None:
     for kind in (Quote, Trade, Book):
         threaded.on(kind, on_message)
     threaded.on(Connected, lambda _: job.meter.begin())
+    ends: list[Disconnected] = []  # after the first the blaster is gone
+    threaded.on(Disconnected, ends.append)
     threaded.on(Disconnected, lambda _: done.set())
     with threaded:
         done.wait()
-        jumps, ended = sum(threaded.stats().jumps.values()), threaded.disconnected
-    if jumps or (ended and ended.error()):
-        raise RuntimeError(f"{jumps} jumps of sequences; {ended.summary() if ended else ''}")
+        jumps = sum(threaded.stats().jumps.values())
+    if jumps or (ends and ends[0].error()):
+        raise RuntimeError(f"{jumps} jumps of sequences; {ends[:1]}")
 
 
 def inline(job: Job) -> None:
