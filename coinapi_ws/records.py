@@ -80,12 +80,14 @@ class Side:
         self._make_level = partial(tuple.__new__, level)
         self._fields_of = itemgetter(*level._fields)
 
-    def __get__(self, message: Record, owner: type | None = None) -> tuple[Any, ...]:
-        levels: Any = message.__dict__.get(self._name, self._kept)
+    def __get__(self, message: Record | None, owner: type | None = None) -> Any:
+        if message is None:
+            return self
+        levels = message.__dict__.get(self._name, self._kept)
         if type(levels) is not tuple:
             # Two threads may both build it; they store equal values.
             levels = message.__dict__[self._name] = self._built(levels)
-        return levels  # type: ignore[no-any-return]
+        return levels
 
     def __set__(self, message: Record, value: object) -> NoReturn:
         raise FrozenInstanceError(f"cannot assign to field {self._name!r}")

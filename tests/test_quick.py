@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import gzip
 import json
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quick_frames import frames, said, usual_frame
+from quick_frames import COUNT_TOKENS, NUMBER_TOKENS, ODD_VALUES, frames, said, usual_frame
 
 from coinapi_ws.decoding import NUMBERS, UNUSUAL, Decoder
+from coinapi_ws.kinds import level_kinds
 from coinapi_ws.messages import MESSAGE_TYPES, Message, set_field
 from coinapi_ws.quick import HOT_TYPES, Reader, parsing_reader, storage_reader
 
@@ -134,6 +136,41 @@ def test_a_quick_reader_says_what_the_exact_way_says(type_name: str, data: st.Da
     text = data.draw(frames(type_name))
     for reader, exact in readers(type_name):
         is_quick(reader, exact, text)
+
+
+VALUES: Final = [*ODD_VALUES, *NUMBER_TOKENS.split(), *COUNT_TOKENS.split()]
+
+
+@EVERY_TYPE
+def test_any_value_of_any_field(type_name: str) -> None:
+    for name in [*MESSAGE_TYPES[type_name].kinds, "type"]:
+        for value in VALUES:
+            text = usual_frame(type_name, **{name: "value"}).replace('"value"', value)
+            twice = text.replace("{", f'{{"{name}":{value},', 1)
+            for reader, exact in readers(type_name):
+                is_quick(reader, exact, text)
+                is_quick(reader, exact, twice)
+
+
+@pytest.mark.parametrize("type_name", ["book", "book50", "book_l3"])
+def test_any_value_of_any_field_of_a_level(type_name: str) -> None:
+    for name in level_kinds(MESSAGE_TYPES[type_name].kinds["asks"]):
+        for value in VALUES:
+            level = {"id": "a", "price": 1.5, "size": 2.5} if type_name == "book_l3" else {"price": 1.5, "size": 2.5}
+            text = usual_frame(type_name, asks=[level, level | {name: "value"}]).replace('"value"', value)
+            for reader, exact in readers(type_name):
+                is_quick(reader, exact, text)
+
+
+@EVERY_TYPE
+def test_decimals_do_not_depend_on_the_callers_context(type_name: str) -> None:
+    reader = parsing_reader(type_name, decimal=True)
+    with decimal.localcontext() as context:
+        for trap in context.traps:
+            context.traps[trap] = False
+        for usual in ("95.5", "1.5", "2.5"):
+            text = usual_frame(type_name).replace(usual, "1e9999999999999999999")
+            assert is_quick(reader, EXACT["decimal"], text) is (text == usual_frame(type_name))
 
 
 @EVERY_TYPE
