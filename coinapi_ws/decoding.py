@@ -9,7 +9,6 @@ Decimal with the wire's digits; counts and sequences are int in both.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from decimal import InvalidOperation
 from types import MappingProxyType
 from typing import Any, Final
@@ -19,7 +18,7 @@ from .events import Undecodable
 from .exceptions import ConfigurationError
 from .kinds import LEVEL_TYPES, level_kinds
 from .messages import MESSAGE_TYPES, WHOLE_BOOK_TYPES, Message, UnknownMessage, storage
-from .quick import HOT_TYPES, quick_reader
+from .quick import HOT_TYPES, Reader, quick_reader
 from .quick import UNUSUAL as UNUSUAL
 
 NUMBERS: Final = ("float", "decimal")
@@ -39,12 +38,11 @@ class Decoder:
         self._scan = scanner(decimal=self._decimal)
         self._converters = converters(decimal=self._decimal)
 
-    def quick(self, type_name: str) -> Callable[[str], Message] | None:
+    def quick(self, type_name: str) -> Reader | None:
         """Return what decodes frames of this type that are as they mostly are; None for types that are rare.
 
-        It takes the text of a frame, which is ASCII, and returns what :meth:`decode` would, but for ``received_ns``,
-        which :func:`~coinapi_ws.messages.set_field` adds. Where a frame is unusual it raises one of ``UNUSUAL``; then
-        :meth:`decode` says what it is.
+        It takes the text of a frame, which is ASCII, and returns what :meth:`decode` would. Where a frame is unusual it
+        raises one of ``UNUSUAL``; then :meth:`decode` says what it is.
         """
         if self._keep_raw or type_name not in HOT_TYPES:
             return None

@@ -31,7 +31,8 @@ UNUSUAL: Final[tuple[type[Exception], ...]] = (
     *storage.WIRE_ERRORS,
 )
 
-Reader = Callable[[str], Message]
+#: Takes a frame and the time that it was received.
+Reader = Callable[[str, int], Message]
 
 
 class _Unusual(ValueError):
@@ -48,24 +49,29 @@ def quick_reader(type_name: str, *, decimal: bool) -> Reader:
 def storage_reader(type_name: str) -> Reader | None:
     """Return the reader that fills messages from JSON, where there is one."""
     message_class = MESSAGE_TYPES[type_name]
-    read = storage.wire_reader(message_class)
-    if read is None or len(message_class.wire_names) == 1:
-        return read
-    decode = read
+    decode = storage.wire_reader(message_class)
+    if decode is None:
+        return None
 
-    def of_this_type(text: str) -> Message:
+    def of_the_only_type(text: str, received_ns: int) -> Message:
         message = decode(text)
-        if message.type != type_name:
-            raise _Unusual
+        set_field(message, "received_ns", received_ns)
         return message
 
-    def whole_book(text: str) -> Message:
+    def of_this_type(text: str, received_ns: int) -> Message:
         message = decode(text)
         if message.type != type_name:
             raise _Unusual
+        set_field(message, "received_ns", received_ns)
+        return message
+
+    def whole_book(text: str, received_ns: int) -> Message:
+        message = of_this_type(text, received_ns)
         set_field(message, "is_snapshot", True)
         return message
 
+    if len(message_class.wire_names) == 1:
+        return of_the_only_type
     return whole_book if type_name in WHOLE_BOOK_TYPES else of_this_type
 
 
@@ -93,10 +99,13 @@ def parsing_reader(type_name: str, *, decimal: bool) -> Reader:
 
 
 _BEGIN: Final = """
-def read(text):
+def read(text, received_ns):
     fields, end = scan(text, 0)
     if fields["type"] != {type_name!r} or end != len(text) or "\\\\" in text:
         raise Unusual
+"""
+_RECEIVED: Final = """
+    fields["received_ns"] = received_ns
 """
 _WHOLE_BOOK: Final = """
     if "is_snapshot" in fields:
@@ -154,7 +163,7 @@ def _reader_source(type_name: str, kinds: dict[str, str], *, decimal: bool) -> s
             parts.append(_value_source("fields", name, kind, decimal=decimal))
     if "Number" in kinds.values() and not decimal:
         parts.append(_SUM.format(total=_sum_source(kinds)))
-    lines = "\n".join([*parts, storage.RETURN_MESSAGE]).splitlines()
+    lines = "\n".join([*parts, _RECEIVED, storage.RETURN_MESSAGE]).splitlines()
     return "\n".join(line for line in lines if line)
 
 

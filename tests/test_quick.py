@@ -35,7 +35,7 @@ def readers(type_name: str) -> Iterator[tuple[Reader, Decoder]]:
 def is_quick(reader: Reader, exact: Decoder, text: str) -> bool:
     """Tell whether the reader takes a frame; if so, it says the same as the exact way."""
     try:
-        message = reader(text)
+        message = reader(text, 0)
     except UNUSUAL:
         return False
     exactly = exact.decode(text)
@@ -197,7 +197,7 @@ def test_nesting_bombs(type_name: str, token: str) -> None:
 @EVERY_TYPE
 def test_what_is_set_before_a_message_is_published(type_name: str) -> None:
     for reader, _ in readers(type_name):
-        message: Any = reader(usual_frame(type_name))
+        message: Any = reader(usual_frame(type_name), 0)
         assert message.received_ns == 0
         set_field(message, "received_ns", 5)
         assert message.received_ns == 5
@@ -209,7 +209,7 @@ def test_what_is_set_before_a_message_is_published(type_name: str) -> None:
 @EVERY_TYPE
 def test_the_readers_share_nothing(type_name: str) -> None:
     for reader, _ in readers(type_name):
-        one, other = reader(usual_frame(type_name)), reader(usual_frame(type_name))
+        one, other = reader(usual_frame(type_name), 0), reader(usual_frame(type_name), 0)
         set_field(one, "received_ns", 5)
         assert (one == other, other.received_ns) == (True, 0)
         assert isinstance(one, Message)

@@ -43,7 +43,7 @@ for numbers in ("float", "decimal"):
             quick = decoder.quick(name)
             for frame in frames if quick else ():
                 try:
-                    message = quick(frame)
+                    message = quick(frame, 0)
                     set_field(message, "received_ns", 6)
                 except UNUSUAL:
                     message = decoder.decode(frame, 6)

@@ -6,11 +6,12 @@ import ssl as ssl_module
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from operator import length_hint
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..auth import Secret
 from ..endpoints import Endpoint
@@ -77,11 +78,8 @@ class Stream:
 
     def __iter__(self) -> Iterator[Message | Gap | Undecodable]:
         """Yield items as they come. Ends after a clean close; any other end raises its error."""
-        while (item := self._next(None)) is not None:
-            yield item
-            for ready in self._ready:  # noqa: UP028 - who leaves this loop must not close that iterator
-                yield ready  # type: ignore[misc]
-        self._raise_error()
+        # Who leaves the loop closes none of these iterators.
+        return chain.from_iterable(self._runs())
 
     def __next__(self) -> Message | Gap | Undecodable:
         """Wait for the next item. Ends after a clean close; any other end raises its error."""
@@ -194,6 +192,12 @@ class Stream:
             # What is there already counts, also with a timeout of 0.
             is_late = deadline is not None and time.monotonic() >= deadline
             self._turn(deadline)
+
+    def _runs(self) -> Iterator[Iterable[Any]]:
+        while (item := self._next(None)) is not None:
+            yield (item,)
+            yield self._ready
+        self._raise_error()
 
     def _make_ready(self) -> bool:
         """Go on with what came; return whether there was anything. An exception may have cut the decoding of a run."""

@@ -20,7 +20,7 @@ from .socket_options import SocketOptions
 from .tls import Tls, reason_of
 from .tunnel import Tunnel
 
-READ_BYTES: Final = 64 * 1024
+READ_BYTES: Final = 256 * 1024
 _IN_PROGRESS: Final = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, errno.EINTR})
 
 

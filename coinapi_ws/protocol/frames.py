@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from ..events import Event, Undecodable
 from ..messages import Message
+from ..quick import Reader
 
 Item: TypeAlias = "Message | Event"
 
@@ -27,7 +27,7 @@ class FrameType:
     """
 
     name: str
-    quick: Callable[[str], Message] | None
+    quick: Reader | None
     following: dict[str, int] | None
     is_delta: bool
     #: What is to be compared as well, where the tail is too short to prove the type.

@@ -7,11 +7,11 @@ does, and its sequence follows. Whatever is not so takes the way that looks at e
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from ..decoding import UNUSUAL, Decoder
 from ..events import Event, Undecodable
-from ..messages import MESSAGE_TYPES, Message, Ohlcv, set_field
+from ..messages import MESSAGE_TYPES, Message, Ohlcv
 from ..options import Options
 from ..subscription import Scope
 from .frames import TAIL, Frame, Frames, FrameType, Item, tails_of, type_at_end
@@ -20,6 +20,8 @@ from .surplus import Surplus
 
 #: Frames of these types concern the session itself, and so do those whose type their end does not show.
 _SESSION_TYPES: Final = frozenset({"error", "reconnect", "hearbeat", "heartbeat"})
+#: Is no sequence, also where a message has none.
+_NEVER: Final = object()
 #: A server may invent any number of types.
 _MAX_TYPES: Final = 1000
 
@@ -32,7 +34,7 @@ class Reader:
         self._sequences = Sequences(reports_all=options.all_sequence_gaps)
         self._surplus = None if options.deliver_surplus else Surplus(scope)
         self._types: dict[str, FrameType] = {}
-        self._by_tail: dict[str, FrameType] = {}
+        self.by_tail: dict[str, FrameType] = {}
 
     @property
     def jumps(self) -> dict[tuple[str, str], int]:
@@ -57,8 +59,11 @@ class Reader:
         return self._decoder.decode(payload, received_ns)
 
     def type_of(self, payload: str) -> FrameType | None:
-        """Return the type of a frame that the session need not read; None for one that it has to."""
-        frame_type = self._by_tail.get(payload[-TAIL:])
+        """Return the type of a frame that the session need not read; None for one that it has to.
+
+        Those that are known can be had from ``by_tail``, for the last characters of the frame.
+        """
+        frame_type = self.by_tail.get(payload[-TAIL:])
         if frame_type is not None and (frame_type.ending is None or payload.endswith(frame_type.ending)):
             return frame_type
         name = type_at_end(payload)
@@ -83,18 +88,17 @@ class Reader:
                 yield from self._checked(decode(payload, received_ns), frame_type)
                 continue
             try:
-                message = quick(payload)
+                message: Any = quick(payload, received_ns)
             except UNUSUAL:
                 yield from self._checked(decode(payload, received_ns), frame_type)
                 continue
-            set_field(message, "received_ns", received_ns)
             if following is not None:
-                symbol_id, sequence = message.symbol_id, message.sequence  # type: ignore[attr-defined]
+                symbol_id, sequence = message.symbol_id, message.sequence
                 wanted = frame_type.wanted
                 if (
-                    following.get(symbol_id) == sequence is not None
+                    following.get(symbol_id, _NEVER) == sequence
                     and (wanted is None or symbol_id in wanted)
-                    and not (frame_type.is_delta and message.is_snapshot is not False)  # type: ignore[attr-defined]
+                    and not (frame_type.is_delta and message.is_snapshot is not False)
                 ):
                     following[symbol_id] = sequence + 1
                     yield message
@@ -128,5 +132,5 @@ class Reader:
         )
         if len(self._types) < _MAX_TYPES:
             self._types[name] = frame_type
-            self._by_tail.update(dict.fromkeys(tails, frame_type))
+            self.by_tail.update(dict.fromkeys(tails, frame_type))
         return frame_type

@@ -22,7 +22,7 @@ from ..options import Options
 from ..subscription import Scope, ScopeFrame, frames_between, kept_by
 from . import endings
 from .deadlines import Deadlines
-from .frames import Frame, Frames, FrameType, Item
+from .frames import TAIL, Frame, Frames, FrameType, Item
 from .pacing import HELLO, LIMIT_HEADER_PREFIXES, UPGRADE, Pacer, can_wait
 from .reading import Reader
 from .reconnect import Verdict, classify_error
@@ -314,11 +314,13 @@ class Session:
 
     def _take_texts(self, payloads: list[str], now: float, received_ns: int) -> None:
         self._messages += len(payloads)
-        type_of = self._reader.type_of
+        by_tail, type_of = self._reader.by_tail, self._reader.type_of
         types: list[FrameType] = []
         texts: list[str] = []
         for payload in payloads:
-            frame_type = type_of(payload)
+            frame_type = by_tail.get(payload[-TAIL:])
+            if frame_type is None or frame_type.ending is not None:
+                frame_type = type_of(payload)
             if frame_type is None:
                 self._take_text(payload, now, received_ns)
                 types, texts = [], []
