@@ -17,6 +17,7 @@ from coinapi_ws import (
     Subscription,
 )
 from coinapi_ws.client.gaps import ConnectionGaps
+from coinapi_ws.protocol.frames import Frame, Frames, FrameType
 
 SCOPE = Scope(Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"]))
 OTHER = Scope(Subscription(["quote"], symbol_ids=["COINBASE_SPOT_BTC_USD$"]))
@@ -139,3 +140,44 @@ def test_where_the_second_connection_has_brought_nothing_the_gap_comes_with_its_
     gaps.deliver([trade(1)])
     assert gaps.between(ns(1), None, ended(), SCOPE) == []
     assert gaps.deliver([trade(9)]) == [gap(ns(1), ns(9)), trade(9)]
+
+
+def frames(*payloads: str, is_timed: bool = True) -> Frames:
+    following: dict[str, int] | None = {} if is_timed else None
+    frame_type = FrameType("any", quick=None, following=following, is_delta=False, ending=None, wanted=None)
+    return Frames(ns(0), [frame_type] * len(payloads), list(payloads))
+
+
+def text(ticks: int, type_name: str = "trade") -> str:
+    return f'{{"time_coinapi":"{trade(ticks).time_coinapi}","type":"{type_name}"}}'
+
+
+@pytest.mark.parametrize(
+    "passed",
+    [
+        [frames(text(1), text(5))],
+        [frames(text(1)), frames(text(5))],
+        [frames(text(5)), frames(text(2, "asset"), is_timed=False)],
+        [frames(text(5), '{"type":"trade"}')],
+        [frames(text(1)), Frame(text(5), ns(0), trade(5))],
+        [frames(text(5)), Frame("{", ns(0), heartbeat())],
+    ],
+)
+def test_of_what_went_on_undecoded_the_last_is_looked_at_when_it_matters(passed: list[Frames | Frame]) -> None:
+    gaps = ConnectionGaps()
+    gaps.deliver([trade(0)])
+    for item in passed:
+        gaps.passed([Live(received_ns=0), item])
+    assert not gaps.is_open
+    gaps.cut(ended(), SCOPE)
+    assert gaps.is_open
+    assert gaps.deliver([trade(9)]) == [gap(ns(5), ns(9)), trade(9)]
+    assert not gaps.is_open
+
+
+def test_of_what_went_on_undecoded_before_the_end_nothing_is_kept() -> None:
+    gaps = ConnectionGaps()
+    gaps.passed([frames(text(5))])
+    assert gaps.end() == []
+    gaps.cut(ended(), SCOPE)
+    assert gaps.deliver([trade(9)]) == [gap(None, ns(9)), trade(9)]

@@ -1,0 +1,141 @@
+"""What a read brought, decoded in pieces by whoever delivers it: on its way through the queue to the callbacks."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import pytest
+from conversation import BTC, Conversation, trade
+from websocket_peer import text
+
+from coinapi_ws import Book, Message, Scope, SequenceGap, Subscription, Trade
+from coinapi_ws.client.dispatch import Dispatcher
+from coinapi_ws.client.queueing import DeliveryQueue
+from coinapi_ws.client.registry import Registry
+from coinapi_ws.client.undecoded import Undecoded
+from coinapi_ws.protocol.session import Session
+
+EVERYTHING = Scope(Subscription(["trade", "book"], symbol_ids=[f"{BTC}$"]))
+
+
+class Reads:
+    """A session's reads, each as it is handed over; it is its own lock, and knows when it is held."""
+
+    def __init__(self, talk: Conversation) -> None:
+        self.talk = talk
+        self.is_locked = False
+        self.looked: list[list[Any]] = []
+
+    def __enter__(self) -> None:
+        assert not self.is_locked
+        self.is_locked = True
+
+    def __exit__(self, *_: object) -> None:
+        self.is_locked = False
+
+    def look(self, connection: Session, piece: list[Any]) -> None:
+        assert connection is self.talk.session
+        assert not self.is_locked
+        self.looked.append(piece)
+
+    def of(self, *texts: str) -> Undecoded:
+        self.talk.session.receive_data(b"".join(map(text, texts)), self.talk.now, 7)
+        frames = self.talk.session.frames()
+        connection: Any = self.talk.session
+        return Undecoded(connection, frames, len(texts), lock=self, look=self.look)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def reads(canary_key: str) -> Reads:
+    return Reads(Conversation(canary_key, scope=EVERYTHING).live())
+
+
+@pytest.fixture
+def queue() -> DeliveryQueue:
+    return DeliveryQueue("pause", 100, 1_000_000, lambda: None)
+
+
+def trades(first: int, last: int) -> list[str]:
+    return [trade(sequence=sequence) for sequence in range(first, last + 1)]
+
+
+def book(sequence: int) -> str:
+    return f'{{"symbol_id":"{BTC}","sequence":{sequence},"is_snapshot":false,"type":"book"}}'
+
+
+def sequences(items: Any) -> list[int]:
+    return [item.sequence for item in items if isinstance(item, Message)]
+
+
+def test_it_comes_in_small_pieces_each_looked_at_and_decoded_under_the_lock(reads: Reads) -> None:
+    pieces = []
+    for piece in reads.of(*trades(1, 100)):
+        assert not reads.is_locked  # whoever delivers may take his time
+        pieces.append(piece)
+    assert max(map(len, pieces)) <= 32
+    assert reads.looked == pieces
+    assert sequences(chain(*pieces)) == [*range(1, 101)]
+    assert {type(item) for item in chain(*pieces)} == {Trade}
+    assert {item.received_ns for item in chain(*pieces)} == {7}
+
+
+def test_gaps_are_found_in_the_order_in_which_reads_are_decoded(reads: Reads) -> None:
+    first, second = reads.of(book(1), book(2)), reads.of(book(4))
+    assert [type(item) for item in chain(*first, *second)] == [Book, Book, SequenceGap, Book]
+
+
+def test_what_is_left_out_is_told_of_without_a_look_at_what_came_before(reads: Reads) -> None:
+    left_out, second = reads.of(book(1), book(3)), reads.of(book(4))
+    assert [type(item) for item in left_out.without_order()] == [Book, Book]
+    assert reads.talk.session.stats().jumps == {}
+    assert [type(item) for item in chain(*second)] == [Book]
+
+
+def test_the_queue_counts_the_messages_of_a_read(reads: Reads, queue: DeliveryQueue) -> None:
+    read = reads.of(*trades(1, 60))
+    queue.put_undecoded(read, 6000)
+    assert (queue.messages, queue.bytes, queue.most_messages, queue.is_full) == (60, 6000, 60, False)
+    queue.put_undecoded(reads.of(*trades(61, 100)), 4000)
+    assert (queue.messages, queue.bytes, queue.most_messages, queue.is_full) == (100, 10_000, 100, True)
+    assert queue.take(1) == [read]
+    assert (queue.messages, queue.bytes, queue.is_full) == (40, 4000, False)
+
+
+def test_what_nobody_takes_any_more_is_undelivered(reads: Reads, queue: DeliveryQueue) -> None:
+    queue.put_undecoded(reads.of(*trades(1, 10)), 1000)
+    queue.discard()
+    assert queue.undelivered == 10
+    queue.put_undecoded(reads.of(*trades(11, 15)), 500)
+    assert queue.take(1) is None
+    assert (queue.undelivered, queue.messages, queue.bytes) == (15, 0, 0)
+
+
+def test_each_callback_gets_it_decoded(reads: Reads, queue: DeliveryQueue) -> None:
+    registry = Registry()
+    dispatcher = Dispatcher(queue, registry, lambda error: None)
+    heard: list[Any] = []
+    registry.add(Message, heard.append, None)
+    queue.put_undecoded(reads.of(*trades(1, 50), book(1)), 5000)
+    queue.end()
+    dispatcher.run()
+    assert sequences(heard) == [*range(1, 51), 1]
+    assert (dispatcher.delivered, dispatcher.unhandled) == (51, 0)
+
+
+def test_after_a_callback_that_closes_the_rest_of_the_read_is_undelivered(reads: Reads, queue: DeliveryQueue) -> None:
+    registry = Registry()
+    dispatcher = Dispatcher(queue, registry, lambda error: None)
+    heard: list[Any] = []
+
+    def hear(item: Trade) -> None:
+        heard.append(item)
+        if len(heard) == 40:
+            queue.discard()
+
+    registry.add(Trade, hear, None)
+    queue.put_undecoded(reads.of(*trades(1, 70)), 7000)
+    queue.put_undecoded(reads.of(*trades(71, 75)), 500)
+    queue.end()
+    dispatcher.run()
+    assert (len(heard), dispatcher.delivered, queue.undelivered) == (40, 40, 35)
