@@ -35,7 +35,7 @@ for _kind in LEVEL_TYPES:
     _WIRE_TYPES[_kind] = list[defstruct(_kind, _fields, forbid_unknown_fields=True, gc=False)] | None  # type: ignore[misc]
 
 
-class _RecordMeta(StructMeta):
+class MessageType(StructMeta):
     """Turns the kinds of a declaration into what msgspec is to read, and checks keywords before it makes a message.
 
     Undeclared members make msgspec refuse, so that nothing is lost: the exact way keeps them. Messages hold no
@@ -44,7 +44,7 @@ class _RecordMeta(StructMeta):
 
     def __new__(
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, wire: tuple[str, ...] = ()
-    ) -> _RecordMeta:
+    ) -> MessageType:
         declared = namespace.get("__annotations__", {})
         types = {
             field: _WIRE_TYPES.get(kind, _NotOnTheWire)
@@ -62,7 +62,7 @@ class _RecordMeta(StructMeta):
         return StructMeta.__call__(cls, **cls._given(fields))
 
 
-class Record(Struct, metaclass=_RecordMeta):
+class Record(Struct, metaclass=MessageType):
     """Base of messages; a subclass names, checks and registers its fields in ``_declare`` and ``_given``."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:

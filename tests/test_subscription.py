@@ -50,7 +50,7 @@ ETH: Final = "COINBASE_SPOT_ETH_USD$"
         ({"data_types": ["trade"], "exchange_ids": b"A"}, r"write exchange_ids=\[b'A'\]"),
         ({"data_types": ["trade"], "symbol_ids": None}, "symbol_ids is a list of str, not NoneType"),
         ({"data_types": ["trade"], "asset_ids": [1]}, "asset_ids is a list of str; 1 is int"),
-        ({"data_types": [Trade], "symbol_ids": [BTC]}, "data_types is a list of str; .* is type"),
+        ({"data_types": [Trade], "symbol_ids": [BTC]}, "data_types is a list of str; .* is (type|MessageType)"),
     ],
 )
 def test_what_is_wrong_is_said(fields: dict[str, Any], message: str) -> None:
