@@ -174,7 +174,8 @@ def serve_one(peer: socket.socket, order: Order, frames: Frames, certificates: P
     if order.pace is not None:
         paced(line, order.pace, frames.payloads[: order.messages])
     with contextlib.suppress(OSError):  # a client may answer by a reset: it has its messages
-        peer.shutdown(socket.SHUT_WR)  # some wait for the server's end, which is the first to close (RFC 6455, 7.1.1)
+        peer.recv(READ_BYTES)  # its Close, or its end; then it is for the server to close (RFC 6455, 7.1.1)
+        line.end()
         while peer.recv(READ_BYTES):
             pass
     return began_ns
@@ -254,6 +255,9 @@ class Line:
         """Return the bytes to send; with TLS each item becomes a record."""
         return b"".join(records)
 
+    def end(self) -> None:
+        self.peer.shutdown(socket.SHUT_WR)
+
 
 class Tls(Line):
     """A connection with TLS, whose records can be made long before they are sent."""
@@ -290,6 +294,12 @@ class Tls(Line):
         for record in records:
             write(record)
         return self.outgoing.read()
+
+    def end(self) -> None:
+        with contextlib.suppress(ssl.SSLWantReadError):  # the other's close_notify is not waited for
+            self.tls.unwrap()
+        self.send(self.outgoing.read())
+        super().end()
 
 
 class Frames:
