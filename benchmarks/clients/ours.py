@@ -117,7 +117,8 @@ def framing(job: Job) -> None:
             websocket.receive_data(received)
             for event in websocket.events():
                 if type(event) is TextReceived:
-                    on_frame(len(event.payload))
+                    for payload in event.payloads:
+                        on_frame(len(payload))
 
 
 WAYS: Final = {

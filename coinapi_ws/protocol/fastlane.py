@@ -11,8 +11,6 @@ import struct
 from contextlib import suppress
 from typing import Final
 
-from wsproto.frame_protocol import CloseReason
-
 from .deflate import BoundedDeflate
 
 _HEAD: Final = struct.Struct(">HH")
@@ -22,6 +20,7 @@ _COMPRESSED_TEXT: Final = 0xC1  # the same with RSV1 (RFC 7692, section 6)
 _BINARY: Final = 0x2
 _IN_TWO_BYTES: Final = 126  # a length that does not fit into the first two bytes
 _IN_EIGHT_BYTES: Final = 127
+_INVALID_DATA: Final = 1007  # a close code (RFC 6455, section 7.4.1)
 _WIDE_TEXT: Final = _TEXT << 8 | _IN_TWO_BYTES
 
 
@@ -152,6 +151,7 @@ class FrameInput:
             try:
                 return inflated.decode()
             except UnicodeDecodeError:
-                inflated = CloseReason.INVALID_FRAME_PAYLOAD_DATA
-        self.refusal = int(inflated)
+                self.refusal = _INVALID_DATA
+        else:
+            self.refusal = int(inflated)
         return None
