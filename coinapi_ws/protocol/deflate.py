@@ -87,7 +87,7 @@ class BoundedDeflate(Extension):
         return rest
 
     def inflate_message(self, payload: bytes) -> bytes | CloseReason:
-        """Inflate the payload of a message of one frame that wsproto has not seen; or say with what code to refuse it."""
+        """Inflate a message of one frame, past wsproto; or return the close code that refuses it."""
         self._inflated_bytes = 0
         inflated = self._inflate(payload + _MESSAGE_END)
         self._begin_anew_if_due()
