@@ -116,6 +116,8 @@ def framing(job: Job) -> None:
             for event in websocket.events():
                 if type(event) is TextReceived:
                     on_frame(len(event.payload))
+            if answer := websocket.data_to_send():
+                peer.sendall(answer)
 
 
 WAYS: Final = {
