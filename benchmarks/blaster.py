@@ -27,7 +27,7 @@ from . import mix
 
 PATIENCE_SECONDS: Final = 60.0  # no single step of a connection takes that long
 PREPARING_SECONDS: Final = 600.0
-GRACE_SECONDS: Final = 5.0
+GRACE_SECONDS: Final = 10.0
 PAUSE_SECONDS: Final = 0.05  # after a hello, so that the client has noted what it had used until then
 RECORD_BYTES: Final = 16 * 1024  # the most that a TLS record can hold
 READ_BYTES: Final = 64 * 1024
@@ -174,7 +174,9 @@ def serve_one(peer: socket.socket, order: Order, frames: Frames, certificates: P
     if order.pace is not None:
         paced(line, order.pace, frames.payloads[: order.messages])
     with contextlib.suppress(OSError):  # a client may answer by a reset: it has its messages
-        peer.recv(READ_BYTES)  # its Close, or its end; then it is for the server to close (RFC 6455, 7.1.1)
+        peer.settimeout(GRACE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            peer.recv(READ_BYTES)  # its Close, or its end; then it is for the server to close (RFC 6455, 7.1.1)
         line.end()
         while peer.recv(READ_BYTES):
             pass

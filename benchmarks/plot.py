@@ -16,7 +16,7 @@ ROW_INCHES: Final = 0.22
 
 
 def draw(results: Results, path: Path, title: str) -> None:
-    """Write a PNG. Raises ``ImportError`` without matplotlib."""
+    """Write a PNG, if there is anything to draw. Raises ``ImportError`` without matplotlib."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -26,15 +26,22 @@ def draw(results: Results, path: Path, title: str) -> None:
     for section, client in results:
         if section in WIRES or section.startswith("latency"):
             sections.setdefault(section, []).append(client)
-    heights = [len(clients) for clients in sections.values()]
+    if not sections:
+        return
+    pairs = [list(sections)[place : place + 2] for place in range(0, len(sections), 2)]
+    heights = [max(len(sections[section]) for section in pair) for pair in pairs]
+    columns = len(pairs[0])
     figure, axes = pyplot.subplots(
-        len(sections),
+        len(pairs),
+        columns,
         squeeze=False,
-        figsize=(9, ROW_INCHES * sum(heights) + 1.1 * len(sections) + 0.5),
+        figsize=(8 * columns, ROW_INCHES * sum(heights) + 1.1 * len(pairs) + 0.5),
         height_ratios=heights,
         layout="constrained",
     )
-    for (section, clients), axis in zip(sections.items(), axes[:, 0], strict=True):
+    for axis in axes.flat[len(sections) :]:
+        axis.set_axis_off()
+    for (section, clients), axis in zip(sections.items(), axes.flat, strict=False):
         dots(axis, results, section, [client for client in clients if client not in FRAMING])
     figure.suptitle(title, fontsize=9)
     figure.savefig(path, dpi=120)

@@ -119,6 +119,8 @@ def framing(job: Job) -> None:
                 if type(event) is TextReceived:
                     for payload in event.payloads:
                         on_frame(len(payload))
+            if answer := websocket.data_to_send():
+                peer.sendall(answer)
 
 
 WAYS: Final = {
