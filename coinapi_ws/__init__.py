@@ -66,7 +66,7 @@ from .messages import (
     UnknownMessage,
 )
 from .options import Options
-from .protocol.frames import Frame
+from .protocol.frames import Frame, Frames
 from .protocol.pacing import Pacer
 from .protocol.reconnect import Backoff
 from .protocol.session import Session, SessionStats
@@ -102,6 +102,7 @@ __all__ = [
     "Exchange",
     "ExchangeRate",
     "Frame",
+    "Frames",
     "Gap",
     "HandedOver",
     "HandoverFailed",

@@ -49,7 +49,8 @@ class Options:
       ``close_timeout``: seconds for the close handshake. None switches one off, but for ``close_timeout``.
     - ``ping_interval``, ``ping_timeout``: seconds; own Pings, off by default.
     - ``max_message_bytes``: a larger message ends the connection with code 1009.
-    - ``compression``: offer permessage-deflate. ``allow_plaintext``: send the key over ``ws://`` to another machine.
+    - ``compression``: offer permessage-deflate. ``fast_lane=False``: every frame goes through wsproto, for comparison.
+      ``allow_plaintext``: send the key over ``ws://`` to another machine.
     - ``user_agent``: the header of that name.
     - ``proxy``: a :class:`Proxy`, None, or "environment": what ``https_proxy`` (for ``ws`` ``http_proxy``, in lower
       case alone), ``all_proxy`` and ``no_proxy`` say; a host that is this machine then never goes through one.
@@ -80,6 +81,7 @@ class Options:
     ping_timeout: float | None = DEFAULT_PING_TIMEOUT_SECONDS
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
     compression: bool = False
+    fast_lane: bool = True
     allow_plaintext: bool = False
     user_agent: str = DEFAULT_USER_AGENT
     proxy: Proxy | str | None = FROM_ENVIRONMENT
@@ -178,6 +180,7 @@ class ConnectionOptions(TypedDict, total=False):
     ping_timeout: float | None
     max_message_bytes: int
     compression: bool
+    fast_lane: bool
     allow_plaintext: bool
     user_agent: str
     server_hostname: str | None

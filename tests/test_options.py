@@ -39,6 +39,7 @@ def test_defaults() -> None:
         "ping_timeout": 20.0,
         "max_message_bytes": 16 * 1024 * 1024,
         "compression": False,
+        "fast_lane": True,
         "allow_plaintext": False,
         "user_agent": DEFAULT_USER_AGENT,
         "proxy": "environment",

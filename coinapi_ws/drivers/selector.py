@@ -41,7 +41,7 @@ HIGH_WATER_BYTES: Final = 64 * 1024
 #: After the Close frames the server ends TCP (RFC 6455, 7.1.1); it is given this long, so that ours is not lost.
 LINGER_SECONDS: Final = 1.0
 #: What waits in the socket may be what a timer is missing (F7); a bound, since a flood never ends (F3).
-_READS_BEFORE_TIMEOUT: Final = 64
+_READS_BEFORE_TIMEOUT: Final = 16
 
 
 class SharedPacer(Pacer):
@@ -247,6 +247,9 @@ class SelectorConnection:
         if self._phase is _Phase.CONNECTING:
             return self._connect(now)
         if self._phase is _Phase.UP:
+            due = self._session.next_timeout()
+            if due is None or due > now:
+                return []
             if self.want_read() and not self._was_closed:  # whose end comes in time whatever comes (F3)
                 self._read(now, _READS_BEFORE_TIMEOUT)
             self._session.handle_timeout(now)

@@ -77,6 +77,7 @@ class Session:
             self._target(),
             max_message_bytes=options.max_message_bytes,
             compression=options.compression,
+            fast_lane=options.fast_lane,
         )
         self._reader = Reader(options, scope)
         self._items: list[Event | Frame | Frames] = []

@@ -255,3 +255,12 @@ def test_decoding_is_part_of_reading_unless_told_otherwise(make: Make, listener:
     server, items = up(connection, listener)
     server.text(TRADE % 1)
     assert isinstance(drive(connection, Trade, items)[-1], Trade)
+
+
+def test_a_timer_that_is_not_due_reads_nothing(make: Make, listener: Listener) -> None:
+    connection = make(url_of(listener), scope=Scope(TRADES))
+    server, items = up(connection, listener)
+    server.text(TRADE % 1)
+    assert is_readable(connection, PATIENCE_SECONDS)
+    assert connection.handle_timeout() == []
+    assert isinstance(drive(connection, Trade, items)[-1], Trade)
