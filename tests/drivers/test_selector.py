@@ -405,7 +405,7 @@ def test_what_waits_in_the_socket_is_read_before_a_timeout_counts_f7(
     """F7: whoever comes back late finds the answer, not a connection given up while it lay there in many reads."""
     connection = make(url_of(listener))
     server, _ = up(connection, listener)
-    monkeypatch.setattr("coinapi_ws.drivers.transport.READ_BYTES", 100)
+    monkeypatch.setattr("coinapi_ws.drivers.transport.READ_BYTES", 200)
     server.text('{"pad":"' + "x" * 2000 + '","type":"trade"}')
     select.select([connection], [], [], 10)
     clock.now += 3600
