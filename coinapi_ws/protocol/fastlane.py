@@ -13,7 +13,8 @@ from typing import Final
 
 from .deflate import BoundedDeflate
 
-_HEAD: Final = struct.Struct(">HH")
+_HEAD: Final = struct.Struct(">HH").unpack_from
+_HEAD_BYTES: Final = 4
 _FINAL: Final = 0x80
 _TEXT: Final = 0x81  # final, and the opcode of a text (RFC 6455, section 5.2)
 _COMPRESSED_TEXT: Final = 0xC1  # the same with RSV1 (RFC 7692, section 6)
@@ -53,10 +54,11 @@ class FrameInput:
             return payloads
         data, position = self._data, self._position
         size, most = len(data), self._max_message_bytes
-        while position + _HEAD.size <= size:
-            head, length = _HEAD.unpack_from(data, position)
+        last_head = size - _HEAD_BYTES
+        while position <= last_head:
+            head, length = _HEAD(data, position)
             if head == _WIDE_TEXT and length >= _IN_TWO_BYTES:
-                begin = position + _HEAD.size
+                begin = position + _HEAD_BYTES
                 end = begin + length
                 if end > size or length > most:
                     break
@@ -122,7 +124,7 @@ class FrameInput:
             and self._data[position + 1] < _IN_EIGHT_BYTES
             and not self._in_message
             and size <= self._max_message_bytes
-            and self._data[position + _HEAD.size :].isascii()
+            and self._data[position + _HEAD_BYTES :].isascii()
         )
 
     def _cut_rarer(self, head: int, length: int, position: int) -> tuple[str | None, int]:

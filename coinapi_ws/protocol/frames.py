@@ -11,10 +11,9 @@ from ..quick import Reader
 
 Item: TypeAlias = "Message | Event"
 
-#: Characters that tell most types.
-TAIL: Final = 16
-#: How the member before the last one may end: a number, a text, a list, an object, a word.
-_ENDS_OF_MEMBERS: Final = '0123456789"]}el'
+#: The last characters of a frame that tell its type, where the name is no longer than this.
+TAIL: Final = 17
+LONGEST_NAME_IN_TAIL: Final = 7  # "type":"book_l3"}
 
 
 @dataclass(slots=True, eq=False)
@@ -30,8 +29,6 @@ class FrameType:
     quick: Reader | None
     following: dict[str, int] | None
     is_delta: bool
-    #: What is to be compared as well, where the tail is too short to prove the type.
-    ending: str | None
     wanted: set[str] | None
 
 
@@ -73,13 +70,3 @@ def type_at_end(payload: str) -> str | None:
         return None
     type_name = payload[start + 8 : -2]
     return type_name if type_name.isidentifier() else None
-
-
-def tails_of(type_name: str) -> tuple[list[str], str | None]:
-    """Return the last characters of frames that end in this type, and what else they have to end in, as proof."""
-    ending = f',"type":"{type_name}"}}'
-    if len(ending) == TAIL - 1:
-        return [end + ending for end in _ENDS_OF_MEMBERS], None
-    if len(ending) < TAIL:
-        return [], None
-    return [ending[-TAIL:]], ending if len(ending) > TAIL else None

@@ -14,7 +14,7 @@ from ..events import Event, Undecodable
 from ..messages import MESSAGE_TYPES, Message, Ohlcv
 from ..options import Options
 from ..subscription import Scope
-from .frames import TAIL, Frame, Frames, FrameType, Item, tails_of, type_at_end
+from .frames import LONGEST_NAME_IN_TAIL, TAIL, Frame, Frames, FrameType, Item, type_at_end
 from .sequences import STRICT_TYPES, Sequences
 from .surplus import Surplus
 
@@ -24,17 +24,19 @@ _SESSION_TYPES: Final = frozenset({"error", "reconnect", "hearbeat", "heartbeat"
 _NEVER: Final = object()
 #: A server may invent any number of types.
 _MAX_TYPES: Final = 1000
+#: What stands before a short type, such as the end of a number, is in its tail, so it has many.
+_MAX_TAILS: Final = 2000
 
 
 class Reader:
-    """The frames of one session, each given to :meth:`type_of` and to :meth:`decode`, in order."""
+    """The frames of one session, each given to :meth:`types_of` and to :meth:`decode`, in order."""
 
     def __init__(self, options: Options, scope: Scope) -> None:
         self._decoder = Decoder(options.numbers, keep_raw=options.keep_raw)
         self._sequences = Sequences(reports_all=options.all_sequence_gaps)
         self._surplus = None if options.deliver_surplus else Surplus(scope)
         self._types: dict[str, FrameType] = {}
-        self.by_tail: dict[str, FrameType] = {}
+        self._by_tail: dict[str, FrameType] = {}
 
     @property
     def jumps(self) -> dict[tuple[str, str], int]:
@@ -58,16 +60,22 @@ class Reader:
         """Decode a frame that concerns the session."""
         return self._decoder.decode(payload, received_ns)
 
-    def type_of(self, payload: str) -> FrameType | None:
-        """Return the type of a frame that the session need not read; None for one that it has to.
+    def types_of(self, payloads: list[str]) -> list[FrameType | None]:
+        """Return the types of frames that the session need not read; None for each that it has to."""
+        by_tail = self._by_tail
+        types = [by_tail.get(payload[-TAIL:]) for payload in payloads]
+        if None in types:
+            types = [known or self._type_of(payload) for known, payload in zip(types, payloads, strict=True)]
+        return types
 
-        Those that are known can be had from ``by_tail``, for the last characters of the frame.
-        """
-        frame_type = self.by_tail.get(payload[-TAIL:])
-        if frame_type is not None and (frame_type.ending is None or payload.endswith(frame_type.ending)):
-            return frame_type
+    def _type_of(self, payload: str) -> FrameType | None:
         name = type_at_end(payload)
-        return None if name is None or name in _SESSION_TYPES else self._type_named(name)
+        if name is None or name in _SESSION_TYPES:
+            return None
+        frame_type = self._type_named(name)
+        if len(name) <= LONGEST_NAME_IN_TAIL and len(self._by_tail) < _MAX_TAILS:
+            self._by_tail[payload[-TAIL:]] = frame_type
+        return frame_type
 
     def decode(self, items: Iterable[Event | Frame | Frames]) -> Iterator[Item]:
         """Decode frames, put gaps before the messages that show them, drop and count the surplus."""
@@ -121,10 +129,8 @@ class Reader:
         frame_type = self._types.get(name)
         if frame_type is not None:
             return frame_type
-        tails, ending = tails_of(name)
         frame_type = FrameType(
             name,
-            ending=ending,
             quick=self._decoder.quick(name),
             following=self._sequences.following(name) if hasattr(MESSAGE_TYPES.get(name), "sequence") else None,
             is_delta=name in STRICT_TYPES,
@@ -132,5 +138,4 @@ class Reader:
         )
         if len(self._types) < _MAX_TYPES:
             self._types[name] = frame_type
-            self.by_tail.update(dict.fromkeys(tails, frame_type))
         return frame_type

@@ -12,6 +12,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Final
 
 from ..auth import Secret, authorization_headers, authorized_target, redact_json
@@ -22,7 +23,7 @@ from ..options import Options
 from ..subscription import Scope, ScopeFrame, frames_between, kept_by
 from . import endings
 from .deadlines import Deadlines
-from .frames import TAIL, Frame, Frames, FrameType, Item
+from .frames import Frame, Frames, FrameType, Item
 from .pacing import HELLO, LIMIT_HEADER_PREFIXES, UPGRADE, Pacer, can_wait
 from .reading import Reader
 from .reconnect import Verdict, classify_error
@@ -315,22 +316,22 @@ class Session:
 
     def _take_texts(self, payloads: list[str], now: float, received_ns: int) -> None:
         self._messages += len(payloads)
-        by_tail, type_of = self._reader.by_tail, self._reader.type_of
-        types: list[FrameType] = []
-        texts: list[str] = []
-        for payload in payloads:
-            frame_type = by_tail.get(payload[-TAIL:])
-            if frame_type is None or frame_type.ending is not None:
-                frame_type = type_of(payload)
-            if frame_type is None:
-                self._take_text(payload, now, received_ns)
-                types, texts = [], []
-                continue
-            if not texts:
-                self._prove_live(now, received_ns)
-                self._items.append(Frames(received_ns, types, texts))
-            types.append(frame_type)
-            texts.append(payload)
+        types = self._reader.types_of(payloads)
+        if types and None not in types:
+            self._take_run(Frames(received_ns, types, payloads), now)  # type: ignore[arg-type]
+            return
+        for is_known, run in groupby(zip(types, payloads, strict=True), key=lambda pair: pair[0] is not None):
+            if is_known:
+                known, texts = map(list, zip(*run, strict=True))
+                self._take_run(Frames(received_ns, known, texts), now)
+            else:
+                for _, payload in run:
+                    self._take_text(payload, now, received_ns)
+
+    def _take_run(self, frames: Frames, now: float) -> None:
+        """Take texts that the session need not read."""
+        self._prove_live(now, frames.received_ns)
+        self._items.append(frames)
 
     def _take_text(self, payload: str, now: float, received_ns: int) -> None:
         """Take a text that the session has to read."""

@@ -144,7 +144,7 @@ def test_where_the_second_connection_has_brought_nothing_the_gap_comes_with_its_
 
 def frames(*payloads: str, is_timed: bool = True) -> Frames:
     following: dict[str, int] | None = {} if is_timed else None
-    frame_type = FrameType("any", quick=None, following=following, is_delta=False, ending=None, wanted=None)
+    frame_type = FrameType("any", quick=None, following=following, is_delta=False, wanted=None)
     return Frames(ns(0), [frame_type] * len(payloads), list(payloads))
 
 

@@ -14,7 +14,7 @@ SECOND = 1_000_000_000
 
 
 def frame(type_name: str, length: int = 10, received_ns: int = 0) -> Frames:
-    frame_type = FrameType(type_name, quick=None, following=None, is_delta=False, ending=None, wanted=None)
+    frame_type = FrameType(type_name, quick=None, following=None, is_delta=False, wanted=None)
     return Frames(received_ns, [frame_type], ["x" * length])
 
 
