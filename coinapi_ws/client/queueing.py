@@ -113,7 +113,10 @@ class DeliveryQueue:
             self._monitor.notify_all()
 
     def take(self, most: int, timeout: float | None = None) -> list[Item | Undecoded] | None:
-        """Wait for items and return at most so many; none after ``timeout`` seconds, None at the end."""
+        """Wait for items and return at most so many; none after ``timeout`` seconds, None at the end.
+
+        An undecoded read counts as its messages, and may go beyond.
+        """
         with self._monitor.lock:
             if not self._wait(timeout):
                 return []
@@ -124,12 +127,14 @@ class DeliveryQueue:
             taken: list[Item | Undecoded] = []
             while self._drops and len(taken) < most:
                 taken.append(self._drops.pop(next(iter(self._drops))))
-            entries = self._entries
-            for _ in range(min(most - len(taken), len(entries))):
+            room, entries = most - len(taken), self._entries
+            while room > 0 and entries:
                 item, size = entries.popleft()
                 taken.append(item)
+                count = item.count if isinstance(item, Undecoded) else 1
+                room -= count
                 if size:
-                    self.messages -= item.count if isinstance(item, Undecoded) else 1
+                    self.messages -= count
                     self.bytes -= size
                     self.iterated += self.is_iterated and isinstance(item, Message)
             has_room = self.is_full and not self._reaches(self._full_part * _RESUME_PART)

@@ -18,7 +18,7 @@ from ..subscription import KNOWN_DATA_TYPES
 from ..timestamps import NANOSECONDS_PER_SECOND
 from .keys import is_market_data, time_ns_of, time_text_of
 
-#: Of each read from the socket the oldest message is looked at, and so many of them are kept.
+#: Of messages that came together the oldest is looked at, and so many of them are kept.
 _LATENCIES: Final = 4096
 #: A server may invent any number of types.
 _MAX_TYPES: Final = 100
@@ -30,7 +30,7 @@ RATE_WINDOW_SECONDS: Final = 10
 class Latency:
     """Seconds from ``time_coinapi`` to the arrival here, by this machine's clock, over the last minute.
 
-    Of each read from the socket its first message counts, which is its oldest: ``count`` are these.
+    Of messages that came together the first counts, which is the oldest, but one in 32 at least: ``count`` are these.
     """
 
     p50: float
@@ -45,8 +45,8 @@ class ClientStats:
 
     - ``messages`` and ``bytes`` by type, as received (of their text; any character counts as one byte); ``rate`` in
       messages a second over the last 10 s; ``surplus`` and ``jumps`` as in :class:`SessionStats`.
-    - ``queued``, ``queued_bytes``: what waits for callbacks; ``queued_most``: the most that ever did. Up to 256 that
-      the dispatcher has taken count as neither queued nor delivered until each is.
+    - ``queued``, ``queued_bytes``: what waits for callbacks; ``queued_most``: the most that ever did. What the
+      dispatcher has taken, up to 256 or what one read brought, counts as neither queued nor delivered until each is.
     - ``delivered``: messages that were given to a callback or an iteration; ``unhandled``: no callback listens to them;
       ``dropped``, ``conflated``: left out by a queue policy, or by closing with a full queue, and told by ``Dropped``;
       ``duplicates``: left out by a handover; ``undelivered``: came or waited when no callback might

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from client_harness import BTC, HEARTBEAT, Heard, eventually, go_live, trade
-from peers import TRADES, ServerSide, serving
+from peers import PATIENCE_SECONDS, TRADES, ServerSide, serving
 
 from coinapi_ws import (
     Client,
@@ -86,6 +87,37 @@ def test_all_counts_of_two_connections(make_client: MakeClient) -> None:
     assert stats.latency is not None
     assert stats.latency.count >= 2
     assert stats.latency.p50 <= stats.latency.p99 <= stats.latency.max
+
+
+def test_what_is_decoded_after_its_connection_ended_counts(make_client: MakeClient) -> None:
+    texts = [HEARTBEAT, trade(1, sequence=1), trade(2, sequence=3), trade(3, symbol_id=ETH, sequence=1)]
+
+    def handle(server: ServerSide) -> None:
+        server.upgrade()
+        server.event()
+        for text in texts:
+            server.text(text)
+        server.close(1000)
+        server.until_closed()
+
+    is_in, may_go = threading.Event(), threading.Event()
+
+    def wait(live: Live) -> None:
+        is_in.set()
+        may_go.wait(PATIENCE_SECONDS)
+
+    with serving(handle) as url:
+        client = make_client(url, BTC_TRADES, ETH_QUOTES)
+        client.on(Live, wait)
+        trades = client.on(Trade, Heard())
+        client.start()
+        assert is_in.wait(PATIENCE_SECONDS)
+        eventually(lambda: client.disconnected is not None)
+        assert (client.stats().surplus, client.stats().jumps) == (0, {})
+        may_go.set()
+        trades.wait(Trade, 2)
+        assert client.close()
+    assert (client.stats().surplus, client.stats().jumps) == (1, {("trade", "COINBASE_SPOT_BTC_USD"): 1})
 
 
 def test_the_rate_is_of_the_last_seconds(make_client: MakeClient, simulator: Simulator, virtual: VirtualClock) -> None:

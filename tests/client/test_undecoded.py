@@ -102,6 +102,14 @@ def test_the_queue_counts_the_messages_of_a_read(reads: Reads, queue: DeliveryQu
     assert (queue.messages, queue.bytes, queue.is_full) == (40, 4000, False)
 
 
+def test_whoever_takes_some_messages_gets_no_more_reads_than_hold_them(reads: Reads, queue: DeliveryQueue) -> None:
+    first, second, third = (reads.of(*trades(sequence, sequence + 9)) for sequence in (1, 11, 21))
+    for read in (first, second, third):
+        queue.put_undecoded(read, 1000)
+    assert queue.take(11) == [first, second]
+    assert queue.messages == 10
+
+
 def test_what_nobody_takes_any_more_is_undelivered(reads: Reads, queue: DeliveryQueue) -> None:
     queue.put_undecoded(reads.of(*trades(1, 10)), 1000)
     queue.discard()
