@@ -188,3 +188,24 @@ def test_texts_at_the_borders_of_the_forms_of_a_length(size: int) -> None:
         assert fast == slow
         came = [event for events, *_ in fast[::2] for event in events]
         assert came == [TextReceived(["x" * size]), TextReceived(["y" * size]), Closed(1006)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        text("x" * 100, length_bytes=2),
+        text("x" * 300, length_bytes=8),
+        text(b"\xff" + b"x" * 50),
+        text(b"x\xff" + b"x" * 50),
+        text(b"x" * 200 + b"\xff" + b"x" * 50),
+        text("x" * 200, mask=b"mask"),
+        text("x" * (LIMIT + 1)),
+    ],
+    ids=["two bytes too many", "eight", "no UTF-8", "second", "later", "a mask", "too much"],
+)
+def test_what_is_wrong_shows_at_the_same_byte(data: bytes) -> None:
+    fast, slow = (
+        told_of(open_websocket(max_message_bytes=LIMIT, fast_lane=lane), chunks_of(data, [1] * len(data)), {})
+        for lane in (True, False)
+    )
+    assert fast == slow
