@@ -205,13 +205,12 @@ class WebSocket:
         """
         yield from self._read()
         while self._state is not WebSocketState.CLOSED:
-            if self._state is WebSocketState.OPEN:
-                if payloads := self._input.cut():
-                    yield TextReceived(payloads)
-                    continue  # the state may be another now
-                if self._input.refusal is not None:
-                    self._fail_for(self._input.refusal)
-                    break
+            if self._state is WebSocketState.OPEN and (payloads := self._input.cut()):
+                yield TextReceived(payloads)
+                continue  # the state may be another now
+            if self._input.refusal is not None:
+                self._fail_for(self._input.refusal)
+                break
             is_whole = self._ending is None and self._state is WebSocketState.OPEN
             frame = self._input.next_frame() if is_whole else self._input.rest()
             if not frame:

@@ -209,3 +209,37 @@ def test_what_is_wrong_shows_at_the_same_byte(data: bytes) -> None:
         for lane in (True, False)
     )
     assert fast == slow
+
+
+def test_a_caller_who_closes_before_a_message_that_is_refused_is_told_the_same() -> None:
+    compressor = zlib.compressobj(0, wbits=-zlib.MAX_WBITS)  # whose blocks go on where the limit cut them
+    compressed = compressor.compress(b"y" * 5_000) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    codes = []
+    for lane in (True, False):
+        websocket = open_websocket(DEFLATE, max_message_bytes=LIMIT, compression=True, fast_lane=lane)
+        websocket.receive_data(text("kept") + frame(TEXT, compressed[:-4], rsv=4) + text("after"))
+        events = websocket.events()
+        assert next(events) == TextReceived(["kept"])
+        websocket.close()
+        codes.append([event.code for event in events if isinstance(event, Closed)])
+    assert codes == [[1009], [1009]]
+
+
+@pytest.mark.parametrize("size", [4_999, 5_000, 5_001, 5_002])
+def test_what_follows_a_final_block_at_the_limit_is_refused_alike(size: int) -> None:
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    compressed = compressor.compress(b"y" * size) + compressor.flush(zlib.Z_FINISH)
+    for more in range(7):
+        data = frame(TEXT, compressed + b"\x00" * more, rsv=4)
+        fast, slow = (
+            heard(open_websocket_of(data, max_message_bytes=5_000, compression=True, fast_lane=lane))
+            for lane in (True, False)
+        )
+        assert fast == slow
+
+
+def open_websocket_of(data: bytes, **how: Any) -> WebSocket:
+    """A WebSocket with compression that has received this."""
+    websocket = open_websocket(DEFLATE, **how)
+    websocket.receive_data(data)
+    return websocket
