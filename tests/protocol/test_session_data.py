@@ -104,6 +104,14 @@ def test_an_error_is_found_however_it_is_written(converse: Converse, payload: st
     assert talk.server_closes().error_type is not None
 
 
+@pytest.mark.parametrize("name", ["book", "book5", "exrate", "book_l3", "symbol"])
+def test_an_error_is_found_where_its_end_looks_like_that_of_what_came_before(converse: Converse, name: str) -> None:
+    talk = converse().live()
+    talk.say(f'{{"x":1,"type":"{name}"}}', f'{{"x":[],"type":"{name}"}}')
+    assert isinstance(talk.say(f'{{"type":"error","a\\"type":"{name}"}}')[0], ErrorMessage)
+    assert talk.server_closes().error_type is not None
+
+
 def test_what_is_no_message_is_told_and_not_fatal(converse: Converse) -> None:
     talk = converse().live()
     talk.receive(text("no JSON") + frame(BINARY, b"\x00") + text('{"x":NaN,"type":"trade"}') + text("[1]"))
