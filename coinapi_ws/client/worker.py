@@ -296,9 +296,9 @@ class Worker:
             return
         if not isinstance(items, Undecoded):
             queue.put(items, size, may_drop=may_drop)
-        elif may_drop and queue.is_full:
+        elif items.count and may_drop and queue.is_full:
             queue.put(items.without_order(), size, may_drop=True)
-        elif items.count and settings.when_full == PAUSE and self._dispatch_thread is not None:
+        elif settings.when_full == PAUSE and self._dispatch_thread is not None:
             queue.put_undecoded(items, size)
         else:
             # The other policies look at the messages, and an iteration may be interrupted while it takes one (F18).

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from client_harness import BTC, HEARTBEAT, Heard, eventually, go_live, trade
-from peers import TRADES, ServerSide, serving
+from peers import PATIENCE_SECONDS, TRADES, ServerSide, serving
 
 from coinapi_ws import (
     Client,
@@ -86,6 +87,91 @@ def test_all_counts_of_two_connections(make_client: MakeClient) -> None:
     assert stats.latency is not None
     assert stats.latency.count >= 2
     assert stats.latency.p50 <= stats.latency.p99 <= stats.latency.max
+
+
+class SlowReader:
+    """A client that gets a trade and stays in its callback, while the server goes on as it is told."""
+
+    def __init__(self, make_client: MakeClient, then: Callable[[ServerSide], object], **options: Any) -> None:
+        self._then, self._options = then, options
+        self._make_client = make_client
+        self._go_on = threading.Event()
+
+    def __enter__(self) -> Client:
+        has_come = threading.Event()
+        calls: list[Trade] = []
+
+        def handle(server: ServerSide) -> None:
+            server.upgrade()
+            server.event()
+            if calls:
+                return  # it came again
+            server.text(trade(1, sequence=1))
+            assert has_come.wait(PATIENCE_SECONDS)
+            self._then(server)
+
+        def stay(item: Trade) -> None:
+            calls.append(item)
+            has_come.set()
+            assert self._go_on.wait(PATIENCE_SECONDS)
+
+        self._stack = ExitStack()
+        url = self._stack.enter_context(serving(handle))
+        client = self._make_client(url, BTC_TRADES, ETH_QUOTES, **self._options)
+        client.on(Trade, stay)
+        client.start()
+        assert has_come.wait(PATIENCE_SECONDS)
+        return client
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+    def __exit__(self, *_: object) -> None:
+        self.go_on()
+        self._stack.close()
+
+
+def test_what_is_decoded_after_the_end_of_its_connection_counts_as_well(make_client: MakeClient) -> None:
+    has_counted = threading.Event()
+
+    def then(server: ServerSide) -> None:
+        for sequence in (1, 5, 9):
+            server.text(trade(2, symbol_id=ETH, sequence=sequence))
+        assert has_counted.wait(PATIENCE_SECONDS)
+        server.close()
+
+    reader = SlowReader(make_client, then, max_attempts=1)
+    with reader as client:
+        eventually(lambda: client.stats().messages["trade"] == 4)
+        has_counted.set()
+        eventually(lambda: client.disconnected)
+        assert client.stats().surplus == 0
+        reader.go_on()
+        assert client.close()
+    stats = client.stats()
+    assert (stats.surplus, stats.jumps, stats.delivered) == (3, {("trade", ETH): 2}, 1)
+
+
+def test_a_connection_that_ends_while_the_queue_is_full_is_let_go(make_client: MakeClient) -> None:
+    is_asked = threading.Event()
+
+    def then(server: ServerSide) -> None:
+        server.text(trade(2, sequence=2))
+        assert is_asked.wait(PATIENCE_SECONDS)
+        server.text(trade(3, sequence=3))
+        server.send(server.until_closed().response())
+
+    reader = SlowReader(make_client, then, max_queued_messages=1)
+    with reader as client:
+        eventually(lambda: client.stats().queued == 1)
+        client.reconnect()
+        is_asked.set()
+        eventually(lambda: client.disconnected)
+        reader.go_on()
+        eventually(lambda: client.stats().delivered == 2)
+        assert client.close()
+    assert client.stats().dropped == 1
+    assert client._worker.statistics._ending == []
 
 
 def test_the_rate_is_of_the_last_seconds(make_client: MakeClient, simulator: Simulator, virtual: VirtualClock) -> None:
