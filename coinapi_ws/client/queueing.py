@@ -113,7 +113,11 @@ class DeliveryQueue:
             self._monitor.notify_all()
 
     def take(self, most: int, timeout: float | None = None) -> list[Item | Undecoded] | None:
-        """Wait for items and return at most so many; none after ``timeout`` seconds, None at the end."""
+        """Wait for items and return at most so many; none after ``timeout`` seconds, None at the end.
+
+        A read that is not decoded yet is taken whole, and is as many as its messages, so few others come with it: what
+        was taken is in no bound, and until it is delivered nothing more makes room.
+        """
         with self._monitor.lock:
             if not self._wait(timeout):
                 return []
@@ -124,12 +128,14 @@ class DeliveryQueue:
             taken: list[Item | Undecoded] = []
             while self._drops and len(taken) < most:
                 taken.append(self._drops.pop(next(iter(self._drops))))
-            entries = self._entries
-            for _ in range(min(most - len(taken), len(entries))):
+            entries, left = self._entries, most - len(taken)
+            while entries and left > 0:
                 item, size = entries.popleft()
                 taken.append(item)
+                count = item.count if isinstance(item, Undecoded) else 1
+                left -= max(1, count)
                 if size:
-                    self.messages -= item.count if isinstance(item, Undecoded) else 1
+                    self.messages -= count
                     self.bytes -= size
                     self.iterated += self.is_iterated and isinstance(item, Message)
             has_room = self.is_full and not self._reaches(self._full_part * _RESUME_PART)

@@ -46,7 +46,7 @@ class ClientStats:
     - ``messages`` and ``bytes`` by type, as received (of their text; any character counts as one byte); ``rate`` in
       messages a second over the last 10 s; ``surplus`` and ``jumps`` as in :class:`SessionStats`.
     - ``queued``, ``queued_bytes``: what waits for callbacks; ``queued_most``: the most that ever did. Up to 256 that
-      the dispatcher has taken count as neither queued nor delivered until each is.
+      the dispatcher has taken, and the rest of one read, count as neither queued nor delivered until each is.
     - ``delivered``: messages that were given to a callback or an iteration; ``unhandled``: no callback listens to them;
       ``dropped``, ``conflated``: left out by a queue policy, or by closing with a full queue, and told by ``Dropped``;
       ``duplicates``: left out by a handover; ``undelivered``: came or waited when no callback might
