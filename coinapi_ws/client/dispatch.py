@@ -14,7 +14,7 @@ from .registry import Callback, Registry
 from .undecoded import Undecoded
 
 LOGGER: Final = logging.getLogger("coinapi_ws")
-#: Taken from the queue at once; they are neither queued nor delivered meanwhile.
+#: Taken from the queue at once, or a whole read; they are neither queued nor delivered meanwhile.
 _BATCH: Final = 256
 
 

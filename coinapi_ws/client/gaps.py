@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ..events import Cause, ConnectionGap, Disconnected, Event
@@ -67,7 +67,8 @@ class ConnectionGaps:
     def _note_passed(self) -> None:
         if self._passed is not None:
             passed, self._passed = self._passed, None
-            self._note_last(list(decoded_alone([passed])))
+            # From the end, where the first one decoded is mostly the one.
+            self._note_last(decoded_alone([passed._replace(payloads=passed.payloads[::-1])]))
 
     def deliver(self, items: list[Item]) -> list[Item]:
         """Return the items, with the gap before the first market data after a cut."""
@@ -77,7 +78,7 @@ class ConnectionGaps:
                     items = [*items[:position], self._close(time_ns_of(item)), *items[position:]]
                     break
         self._note_passed()
-        self._note_last(items)
+        self._note_last(reversed(items))
         return items
 
     def end(self) -> list[Item]:
@@ -86,10 +87,10 @@ class ConnectionGaps:
         self._last = self._passed = None
         return gaps
 
-    def _note_last(self, items: list[Item]) -> None:
+    def _note_last(self, newest_first: Iterable[Item]) -> None:
         """When it was received is later than what may be missing, by as long as nothing was read."""
         untimed: Message | None = None
-        for item in reversed(items):
+        for item in newest_first:
             if is_market_data(item):
                 if time_text_of(item) is not None:
                     self._last = item

@@ -115,7 +115,8 @@ class DeliveryQueue:
     def take(self, most: int, timeout: float | None = None) -> list[Item | Undecoded] | None:
         """Wait for items and return at most so many; none after ``timeout`` seconds, None at the end.
 
-        An undecoded read counts as its messages, and may go beyond.
+        A read that is not decoded yet is taken whole, and is as many as its messages, so few others come with it: what
+        was taken is in no bound, and until it is delivered nothing more makes room.
         """
         with self._monitor.lock:
             if not self._wait(timeout):
@@ -127,12 +128,12 @@ class DeliveryQueue:
             taken: list[Item | Undecoded] = []
             while self._drops and len(taken) < most:
                 taken.append(self._drops.pop(next(iter(self._drops))))
-            room, entries = most - len(taken), self._entries
-            while room > 0 and entries:
+            entries, left = self._entries, most - len(taken)
+            while entries and left > 0:
                 item, size = entries.popleft()
                 taken.append(item)
                 count = item.count if isinstance(item, Undecoded) else 1
-                room -= count
+                left -= max(1, count)
                 if size:
                     self.messages -= count
                     self.bytes -= size

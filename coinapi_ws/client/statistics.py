@@ -1,6 +1,7 @@
 """What the client counts, cheap enough to be always on.
 
-Written by the I/O thread, read by any; a reader sees each number whole.
+What comes is counted by the I/O thread, what is delivered by whoever decodes it; any may read, and sees each number
+whole. What a connection that has ended had counted may be missing, or counted twice, while it is added.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from ..subscription import KNOWN_DATA_TYPES
 from ..timestamps import NANOSECONDS_PER_SECOND
 from .keys import is_market_data, time_ns_of, time_text_of
 
-#: Of messages that came together the oldest is looked at, and so many of them are kept.
+#: Of what is decoded together, a read from the socket or a piece of one, the oldest message is looked at, and so many
+#: of them are kept.
 _LATENCIES: Final = 4096
 #: A server may invent any number of types.
 _MAX_TYPES: Final = 100
@@ -30,7 +32,8 @@ RATE_WINDOW_SECONDS: Final = 10
 class Latency:
     """Seconds from ``time_coinapi`` to the arrival here, by this machine's clock, over the last minute.
 
-    Of messages that came together the first counts, which is the oldest, but one in 32 at least: ``count`` are these.
+    Of each read from the socket its first message counts, which is its oldest, and of a large one also the first of
+    each piece that is decoded together: ``count`` are these.
     """
 
     p50: float
@@ -45,8 +48,8 @@ class ClientStats:
 
     - ``messages`` and ``bytes`` by type, as received (of their text; any character counts as one byte); ``rate`` in
       messages a second over the last 10 s; ``surplus`` and ``jumps`` as in :class:`SessionStats`.
-    - ``queued``, ``queued_bytes``: what waits for callbacks; ``queued_most``: the most that ever did. What the
-      dispatcher has taken, up to 256 or what one read brought, counts as neither queued nor delivered until each is.
+    - ``queued``, ``queued_bytes``: what waits for callbacks; ``queued_most``: the most that ever did. Up to 256 that
+      the dispatcher has taken, and the rest of one read, count as neither queued nor delivered until each is.
     - ``delivered``: messages that were given to a callback or an iteration; ``unhandled``: no callback listens to them;
       ``dropped``, ``conflated``: left out by a queue policy, or by closing with a full queue, and told by ``Dropped``;
       ``duplicates``: left out by a handover; ``undelivered``: came or waited when no callback might
@@ -88,7 +91,7 @@ class Counted(Protocol):
 
 
 class Statistics:
-    """The counters of the I/O thread."""
+    """The counters of what the connections bring."""
 
     def __init__(self) -> None:
         self.messages: dict[str, int] = {}
@@ -99,8 +102,9 @@ class Statistics:
         self.duplicates = 0
         self.lives = 0
         self.last_received_ns: int | None = None
-        #: Sessions that have ended, of which not all is decoded, or the other way round.
+        #: Two threads may add what two sessions have counted.
         self._lock = threading.Lock()
+        #: Sessions that have ended, of which not all is decoded, or the other way round.
         self._ending: list[Counted] = []
         self._latencies: deque[tuple[int, int]] = deque(maxlen=_LATENCIES)
         #: Messages by the second in which they came.
@@ -157,10 +161,10 @@ class Statistics:
                 self._ending.append(session)
                 return
             self._ending.remove(session)
-        stats = session.stats()
-        self.surplus += stats.surplus
-        for pair, jumps in stats.jumps.items():
-            self.jumps[pair] = self.jumps.get(pair, 0) + jumps
+            stats = session.stats()
+            self.surplus += stats.surplus
+            for pair, jumps in stats.jumps.items():
+                self.jumps[pair] = self.jumps.get(pair, 0) + jumps
 
     def with_sessions(self, sessions: Iterable[Counted]) -> tuple[int, dict[tuple[str, str], int]]:
         """Return surplus and jumps of all sessions, these included, which are up."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Final, cast
 
 from ..drivers.selector import SelectorConnection
@@ -216,7 +217,10 @@ class Supervisor:
         now = self._clock() if now is None else now
         for connection in self.connections():
             if _is_past(connection.next_timeout(), now):
-                self._take(connection, connection.handle_timeout())
+                is_live = connection.state is SessionState.LIVE
+                with self._decoding if is_live else nullcontext():  # symbols begin anew; before, names are resolved
+                    items = connection.handle_timeout()
+                self._take(connection, items)
         if _is_past(self._pause_ends(), now):
             self.fail(SlowConsumerError(_TOO_SLOW.format(self._settings.slow_consumer_timeout or 0.0)))
         takeover_due, merging_due, quiet_due = self._standing_timeouts()

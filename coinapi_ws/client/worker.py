@@ -296,7 +296,7 @@ class Worker:
             return
         if not isinstance(items, Undecoded):
             queue.put(items, size, may_drop=may_drop)
-        elif may_drop and queue.is_full:
+        elif items.count and may_drop and queue.is_full:
             queue.put(items.without_order(), size, may_drop=True)
         elif settings.when_full == PAUSE and self._dispatch_thread is not None:
             queue.put_undecoded(items, size)

@@ -105,7 +105,9 @@ class BoundedDeflate(Extension):
         except zlib.error:
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._inflated_bytes += len(inflated)
+        if len(inflated) > room:
+            return CloseReason.MESSAGE_TOO_BIG
         if len(self._inflater.unused_data) > len(_FINAL_BLOCK_END):
             # zlib would gather what follows a final block for ever, and the message would lack it.
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
-        return CloseReason.MESSAGE_TOO_BIG if len(inflated) > room else inflated
+        return inflated

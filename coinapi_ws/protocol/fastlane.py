@@ -119,12 +119,14 @@ class FrameInput:
 
     def _is_worth_waiting(self, position: int, size: int) -> bool:
         """Whether the frame may be one to cut once it is whole. What is no ASCII may be wrong already: wsproto sees."""
+        short = self._data[position + 1]
+        head_bytes = 2 if short < _IN_TWO_BYTES else _HEAD_BYTES
         return (
             self._data[position] == _TEXT
-            and self._data[position + 1] < _IN_EIGHT_BYTES
+            and (short < _IN_TWO_BYTES or (short == _IN_TWO_BYTES and size >= _HEAD_BYTES + _IN_TWO_BYTES))
             and not self._in_message
             and size <= self._max_message_bytes
-            and self._data[position + _HEAD_BYTES :].isascii()
+            and self._data[position + head_bytes :].isascii()
         )
 
     def _cut_rarer(self, head: int, length: int, position: int) -> tuple[str | None, int]:

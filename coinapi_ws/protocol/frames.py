@@ -11,9 +11,10 @@ from ..quick import Reader
 
 Item: TypeAlias = "Message | Event"
 
-#: The last characters of a frame that tell its type, where the name is no longer than this.
-TAIL: Final = 17
-LONGEST_NAME_IN_TAIL: Final = 7  # "type":"book_l3"}
+#: The last characters of a frame that tell its type, where the name is no longer than this: the comma before the member
+#: is among them, since a quote after anything else may be inside of another name.
+TAIL: Final = 18
+LONGEST_NAME_IN_TAIL: Final = 7  # ,"type":"book_l3"}
 
 
 @dataclass(slots=True, eq=False)

@@ -136,6 +136,6 @@ class Reader:
             is_delta=name in STRICT_TYPES,
             wanted=set() if self._surplus is not None and self._surplus.is_filtering else None,
         )
-        if len(self._types) < _MAX_TYPES:
+        if len(self._types) < _MAX_TYPES or name in MESSAGE_TYPES:
             self._types[name] = frame_type
         return frame_type

@@ -205,13 +205,12 @@ class WebSocket:
         """
         yield from self._read()
         while self._state is not WebSocketState.CLOSED:
-            if self._state is WebSocketState.OPEN:
-                if payloads := self._input.cut():
-                    yield TextReceived(payloads)
-                    continue  # the state may be another now
-                if self._input.refusal is not None:
-                    self._fail_for(self._input.refusal)
-                    break
+            if self._state is WebSocketState.OPEN and (payloads := self._input.cut()):
+                yield TextReceived(payloads)
+                continue  # the state may be another now
+            if self._input.refusal is not None:
+                self._fail_for(self._input.refusal)
+                break
             is_whole = self._ending is None and self._state is WebSocketState.OPEN
             frame = self._input.next_frame() if is_whole else self._input.rest()
             if not frame:
@@ -291,32 +290,27 @@ class WebSocket:
         return self._connection.send(wsproto.events.Pong(payload=payload))
 
     def _receive_handshake(self, data: bytes) -> bytes:
-        """Give wsproto the answer to the upgrade; return what came after it."""
-        self._handshake_bytes += len(data)
+        """Give wsproto the answer to the upgrade, head by head; return what came after it."""
+        head, unread = 0, len(self._head_tail)
+        data = self._head_tail + data
         try:
-            while data and self._connection.connection is None:
-                end = self._head_end(data)
-                head, data = data[:end], data[end:]
-                self._connection.receive_data(head)
+            while unread < len(data):
+                blank_line = _BLANK_LINE.search(data, head)  # h11 takes bare newlines too
+                end = len(data) if blank_line is None else blank_line.end()
+                self._handshake_bytes += end - unread
+                self._connection.receive_data(data[unread:end])
+                if self._connection.connection is not None:
+                    return data[end:]
+                if self._handshake_bytes > MAX_HANDSHAKE_BYTES:
+                    self._ending = Closed(PROTOCOL_ERROR, violation=_TOO_LONG_ANSWER)
+                    break
+                self._head_tail = data[head:][-2:] if blank_line is None else b""
+                head = unread = end
         except (WsprotoError, ValueError, IndexError) as error:
             # A hostile response raises more than protocol errors (W2). Its text may quote the peer: name the type.
             violation = f"not a valid answer to the upgrade ({type(error).__name__})"
-        else:
-            if self._connection.connection is not None or self._handshake_bytes <= MAX_HANDSHAKE_BYTES:
-                return data
-            violation = f"more than {MAX_HANDSHAKE_BYTES} bytes before the upgrade"
-        self._ending = Closed(PROTOCOL_ERROR, violation=violation)
+            self._ending = Closed(PROTOCOL_ERROR, violation=violation)
         return b""
-
-    def _head_end(self, data: bytes) -> int:
-        """Return where in the data the blank line after a head ends, or all of it: h11 takes bare newlines too."""
-        before = self._head_tail
-        self._head_tail = (before + data)[-2:]
-        blank_line = _BLANK_LINE.search(before + data)
-        if blank_line is None:
-            return len(data)
-        self._head_tail = b""
-        return blank_line.end() - len(before)
 
     def _take(self, event: wsproto.events.Event) -> None:
         if isinstance(event, wsproto.events.TextMessage):
@@ -421,6 +415,7 @@ class WebSocket:
         self._events.append(closed)
 
 
+_TOO_LONG_ANSWER: Final = f"more than {MAX_HANDSHAKE_BYTES} bytes before the upgrade"
 _VIOLATIONS: Final = {
     1002: "a frame that RFC 6455 does not allow",
     1007: "a text that is not UTF-8, or a compressed message that does not inflate",

@@ -89,35 +89,89 @@ def test_all_counts_of_two_connections(make_client: MakeClient) -> None:
     assert stats.latency.p50 <= stats.latency.p99 <= stats.latency.max
 
 
-def test_what_is_decoded_after_its_connection_ended_counts(make_client: MakeClient) -> None:
-    texts = [HEARTBEAT, trade(1, sequence=1), trade(2, sequence=3), trade(3, symbol_id=ETH, sequence=1)]
+class SlowReader:
+    """A client that gets a trade and stays in its callback, while the server goes on as it is told."""
 
-    def handle(server: ServerSide) -> None:
-        server.upgrade()
-        server.event()
-        for text in texts:
-            server.text(text)
-        server.close(1000)
-        server.until_closed()
+    def __init__(self, make_client: MakeClient, then: Callable[[ServerSide], object], **options: Any) -> None:
+        self._then, self._options = then, options
+        self._make_client = make_client
+        self._go_on = threading.Event()
 
-    is_in, may_go = threading.Event(), threading.Event()
+    def __enter__(self) -> Client:
+        has_come = threading.Event()
+        calls: list[Trade] = []
 
-    def wait(live: Live) -> None:
-        is_in.set()
-        may_go.wait(PATIENCE_SECONDS)
+        def handle(server: ServerSide) -> None:
+            server.upgrade()
+            server.event()
+            if calls:
+                return  # it came again
+            server.text(trade(1, sequence=1))
+            assert has_come.wait(PATIENCE_SECONDS)
+            self._then(server)
 
-    with serving(handle) as url:
-        client = make_client(url, BTC_TRADES, ETH_QUOTES)
-        client.on(Live, wait)
-        trades = client.on(Trade, Heard())
+        def stay(item: Trade) -> None:
+            calls.append(item)
+            has_come.set()
+            assert self._go_on.wait(PATIENCE_SECONDS)
+
+        self._stack = ExitStack()
+        url = self._stack.enter_context(serving(handle))
+        client = self._make_client(url, BTC_TRADES, ETH_QUOTES, **self._options)
+        client.on(Trade, stay)
         client.start()
-        assert is_in.wait(PATIENCE_SECONDS)
-        eventually(lambda: client.disconnected is not None)
-        assert (client.stats().surplus, client.stats().jumps) == (0, {})
-        may_go.set()
-        trades.wait(Trade, 2)
+        assert has_come.wait(PATIENCE_SECONDS)
+        return client
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+    def __exit__(self, *_: object) -> None:
+        self.go_on()
+        self._stack.close()
+
+
+def test_what_is_decoded_after_the_end_of_its_connection_counts_as_well(make_client: MakeClient) -> None:
+    has_counted = threading.Event()
+
+    def then(server: ServerSide) -> None:
+        for sequence in (1, 5, 9):
+            server.text(trade(2, symbol_id=ETH, sequence=sequence))
+        assert has_counted.wait(PATIENCE_SECONDS)
+        server.close()
+
+    reader = SlowReader(make_client, then, max_attempts=1)
+    with reader as client:
+        eventually(lambda: client.stats().messages["trade"] == 4)
+        has_counted.set()
+        eventually(lambda: client.disconnected)
+        assert client.stats().surplus == 0
+        reader.go_on()
         assert client.close()
-    assert (client.stats().surplus, client.stats().jumps) == (1, {("trade", "COINBASE_SPOT_BTC_USD"): 1})
+    stats = client.stats()
+    assert (stats.surplus, stats.jumps, stats.delivered) == (3, {("trade", ETH): 2}, 1)
+
+
+def test_a_connection_that_ends_while_the_queue_is_full_is_let_go(make_client: MakeClient) -> None:
+    is_asked = threading.Event()
+
+    def then(server: ServerSide) -> None:
+        server.text(trade(2, sequence=2))
+        assert is_asked.wait(PATIENCE_SECONDS)
+        server.text(trade(3, sequence=3))
+        server.send(server.until_closed().response())
+
+    reader = SlowReader(make_client, then, max_queued_messages=1)
+    with reader as client:
+        eventually(lambda: client.stats().queued == 1)
+        client.reconnect()
+        is_asked.set()
+        eventually(lambda: client.disconnected)
+        reader.go_on()
+        eventually(lambda: client.stats().delivered == 2)
+        assert client.close()
+    assert client.stats().dropped == 1
+    assert client._worker.statistics._ending == []
 
 
 def test_the_rate_is_of_the_last_seconds(make_client: MakeClient, simulator: Simulator, virtual: VirtualClock) -> None:

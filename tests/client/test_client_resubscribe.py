@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from client_harness import BTC, Heard, Life, eventually
+from client_harness import BTC, HEARTBEAT, Heard, Life, eventually
 from peers import Listener, ServerSide, serving, url_of
 from wsproto.events import Message
 
@@ -32,6 +32,7 @@ MakeClient = Callable[..., Client]
 
 ETH = "COINBASE_SPOT_ETH_USD"
 BOOKS = Subscription(["book"], symbol_ids=[f"{BTC}$", f"{ETH}$"])
+BOOKS_AND_TRADES = (BOOKS, Subscription(["trade"], symbol_ids=[f"{BTC}$"]))
 
 
 def snapshots(heard: Heard, symbol_id: str) -> int:
@@ -113,6 +114,24 @@ def test_without_a_live_connection_nothing_happens(live_it: LiveIt, listener: Li
     life.supervisor.reconnect()
     life.supervisor.resubscribe([BTC])
     assert [connection.state for connection in life.made] == [SessionState.OPEN]
+
+
+def test_while_symbols_begin_anew_nobody_decodes_also_where_a_timer_has_waited_for_the_budget(
+    live_it: LiveIt, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = live_it(url_of(listener), scope=Scope(BOOKS)).start()
+    server = life.meet(listener)
+    server.upgrade([(b"x-wshelloperiplimit-limit", b"2"), (b"x-wshelloperiplimit-windowsizems", b"5000")])
+    server.text(HEARTBEAT)
+    life.until(Live)
+    reader = life.made[0]._session._reader
+    begun_anew: list[bool] = []
+    monkeypatch.setattr(reader, "scope_changed", lambda *_: begun_anew.append(life.supervisor._decoding.locked()))
+    life.supervisor.resubscribe([BTC])
+    assert begun_anew == []
+    life.advance(life.due_in())
+    life.supervisor.set_scope(Scope(*BOOKS_AND_TRADES))
+    assert begun_anew == [True, True]
 
 
 def test_a_call_in_a_callback_is_as_good_as_any_other(make_client: MakeClient) -> None:

@@ -17,6 +17,7 @@ from coinapi_ws import (
     Subscription,
 )
 from coinapi_ws.client.gaps import ConnectionGaps
+from coinapi_ws.decoding import Decoder
 from coinapi_ws.protocol.frames import Frame, Frames, FrameType
 
 SCOPE = Scope(Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"]))
@@ -173,6 +174,19 @@ def test_of_what_went_on_undecoded_the_last_is_looked_at_when_it_matters(passed:
     assert gaps.is_open
     assert gaps.deliver([trade(9)]) == [gap(ns(5), ns(9)), trade(9)]
     assert not gaps.is_open
+
+
+def test_of_rates_which_go_on_undecoded_one_of_each_read_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    decode = Decoder.decode
+    monkeypatch.setattr(Decoder, "decode", lambda *given: decoded.append(given[1]) or decode(*given))  # type: ignore[func-returns-value]
+    gaps = ConnectionGaps()
+    rates = [f'{{"time":"{trade(ticks).time_coinapi}","type":"exrate"}}' for ticks in range(6)]
+    gaps.passed([frames(*rates[:3], is_timed=False)])
+    gaps.passed([frames(*rates[3:], is_timed=False)])
+    gaps.cut(ended(), SCOPE)
+    assert decoded == [rates[2], rates[5]]
+    assert gaps.deliver([trade(9)])[0] == gap(ns(5), ns(9))
 
 
 def test_of_what_went_on_undecoded_before_the_end_nothing_is_kept() -> None:

@@ -113,6 +113,20 @@ def test_sessions_are_added_up_once_they_are_gone_and_decoded() -> None:
     assert (counted.surplus, counted.jumps) == (6, {("book", "A"): 5, ("book", "B"): 6})
 
 
+def test_two_sessions_are_not_added_at_once() -> None:
+    counted, locked = Statistics(), []
+
+    class Last(Session):
+        def stats(self) -> SessionStats:
+            locked.append(counted._lock.locked())
+            return self.counts
+
+    session = Last(2)
+    counted.end_session(session)
+    counted.end_session(session)
+    assert (locked, counted.surplus) == ([True], 2)
+
+
 def test_latency_is_from_time_coinapi_to_the_arrival() -> None:
     counted = Statistics()
     assert counted.latency(ns(0)) is None

@@ -102,12 +102,14 @@ def test_the_queue_counts_the_messages_of_a_read(reads: Reads, queue: DeliveryQu
     assert (queue.messages, queue.bytes, queue.is_full) == (40, 4000, False)
 
 
-def test_whoever_takes_some_messages_gets_no_more_reads_than_hold_them(reads: Reads, queue: DeliveryQueue) -> None:
-    first, second, third = (reads.of(*trades(sequence, sequence + 9)) for sequence in (1, 11, 21))
-    for read in (first, second, third):
-        queue.put_undecoded(read, 1000)
-    assert queue.take(11) == [first, second]
-    assert queue.messages == 10
+def test_few_reads_are_taken_at_once_however_many_wait(reads: Reads, queue: DeliveryQueue) -> None:
+    waiting = [reads.of(*trades(first, first + 19)) for first in range(1, 101, 20)]
+    for read in waiting:
+        queue.put_undecoded(read, 2000)
+    assert queue.is_full
+    assert queue.take(30) == waiting[:2]
+    assert queue.messages == 60
+    assert queue.take(1) == waiting[2:3]
 
 
 def test_what_nobody_takes_any_more_is_undelivered(reads: Reads, queue: DeliveryQueue) -> None:

@@ -188,3 +188,58 @@ def test_texts_at_the_borders_of_the_forms_of_a_length(size: int) -> None:
         assert fast == slow
         came = [event for events, *_ in fast[::2] for event in events]
         assert came == [TextReceived(["x" * size]), TextReceived(["y" * size]), Closed(1006)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        text("x" * 100, length_bytes=2),
+        text("x" * 300, length_bytes=8),
+        text(b"\xff" + b"x" * 50),
+        text(b"x\xff" + b"x" * 50),
+        text(b"x" * 200 + b"\xff" + b"x" * 50),
+        text("x" * 200, mask=b"mask"),
+        text("x" * (LIMIT + 1)),
+    ],
+    ids=["two bytes too many", "eight", "no UTF-8", "second", "later", "a mask", "too much"],
+)
+def test_what_is_wrong_shows_at_the_same_byte(data: bytes) -> None:
+    fast, slow = (
+        told_of(open_websocket(max_message_bytes=LIMIT, fast_lane=lane), chunks_of(data, [1] * len(data)), {})
+        for lane in (True, False)
+    )
+    assert fast == slow
+
+
+def test_a_caller_who_closes_before_a_message_that_is_refused_is_told_the_same() -> None:
+    compressor = zlib.compressobj(0, wbits=-zlib.MAX_WBITS)  # whose blocks go on where the limit cut them
+    compressed = compressor.compress(b"y" * 5_000) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    codes = []
+    for lane in (True, False):
+        websocket = open_websocket(DEFLATE, max_message_bytes=LIMIT, compression=True, fast_lane=lane)
+        websocket.receive_data(text("kept") + frame(TEXT, compressed[:-4], rsv=4) + text("after"))
+        events = websocket.events()
+        assert next(events) == TextReceived(["kept"])
+        websocket.close()
+        codes.append([event.code for event in events if isinstance(event, Closed)])
+    assert codes == [[1009], [1009]]
+
+
+@pytest.mark.parametrize("size", [4_999, 5_000, 5_001, 5_002])
+def test_what_follows_a_final_block_at_the_limit_is_refused_alike(size: int) -> None:
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    compressed = compressor.compress(b"y" * size) + compressor.flush(zlib.Z_FINISH)
+    for more in range(7):
+        data = frame(TEXT, compressed + b"\x00" * more, rsv=4)
+        fast, slow = (
+            heard(open_websocket_of(data, max_message_bytes=5_000, compression=True, fast_lane=lane))
+            for lane in (True, False)
+        )
+        assert fast == slow
+
+
+def open_websocket_of(data: bytes, **how: Any) -> WebSocket:
+    """A WebSocket with compression that has received this."""
+    websocket = open_websocket(DEFLATE, **how)
+    websocket.receive_data(data)
+    return websocket

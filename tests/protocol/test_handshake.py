@@ -394,3 +394,16 @@ def test_a_close_before_the_upgrade_just_ends(started: bool) -> None:
     websocket.close()
     assert heard(websocket) == [Closed(1006)]
     assert websocket.data_to_send() == b""
+
+
+@pytest.mark.parametrize("status", ["200 OK", "100 Continue"])
+@pytest.mark.parametrize("piece", [b"\n", b"\r\n", b"HTTP/1.1 100 \n\n"])
+def test_w8_heads_without_number_in_one_read_are_cut_off(status: str, piece: bytes) -> None:
+    websocket, _ = start()
+    given: list[int] = []
+    receive = websocket._connection.receive_data
+    websocket._connection.receive_data = lambda data: given.append(len(data)) or receive(data)  # type: ignore[method-assign, func-returns-value, assignment]
+    websocket.receive_data(f"HTTP/1.1 {status}\r\n\r\n".encode() + piece * (4 * MAX_HANDSHAKE_BYTES // len(piece)))
+    assert sum(given) <= MAX_HANDSHAKE_BYTES + len(piece) + 100
+    assert len(heard(websocket)) == 1
+    assert websocket.state is WebSocketState.CLOSED

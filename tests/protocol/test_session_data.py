@@ -104,6 +104,23 @@ def test_an_error_is_found_however_it_is_written(converse: Converse, payload: st
     assert talk.server_closes().error_type is not None
 
 
+@pytest.mark.parametrize("name", ["book", "book5", "exrate", "book_l3", "symbol"])
+def test_an_error_is_found_where_its_end_looks_like_that_of_what_came_before(converse: Converse, name: str) -> None:
+    talk = converse().live()
+    talk.say(f'{{"x":1,"type":"{name}"}}', f'{{"x":[],"type":"{name}"}}')
+    assert isinstance(talk.say(f'{{"type":"error","a\\"type":"{name}"}}')[0], ErrorMessage)
+    assert talk.server_closes().error_type is not None
+
+
+def test_a_server_that_invents_types_does_not_keep_the_scope_from_known_ones(converse: Converse) -> None:
+    talk = converse(scope=Scope(TRADES, QUOTES)).live()
+    talk.say(*(f'{{"x":1,"type":"invented{number}"}}' for number in range(1100)))
+    assert len(talk.say(*(trade(sequence=number, size=0.25) for number in (1, 2)))) == 2
+    talk.session.set_scope(Scope(QUOTES), talk.now)
+    assert talk.say(trade(sequence=3, size=0.25)) == []
+    assert talk.session.stats().surplus == 1
+
+
 def test_what_is_no_message_is_told_and_not_fatal(converse: Converse) -> None:
     talk = converse().live()
     talk.receive(text("no JSON") + frame(BINARY, b"\x00") + text('{"x":NaN,"type":"trade"}') + text("[1]"))
