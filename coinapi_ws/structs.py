@@ -65,6 +65,8 @@ class MessageType(StructMeta):
 class Record(Struct, metaclass=MessageType):
     """Base of messages; a subclass names, checks and registers its fields in ``_declare`` and ``_given``."""
 
+    __ne__ = object.__ne__  # what ``__eq__`` says; that of a Struct says that two are one
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the state of a message that was pickled by version 0.1."""
         for name, value in self._given(state).items():

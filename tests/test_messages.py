@@ -186,6 +186,7 @@ def test_equal_by_content(name: str, numbers: str) -> None:
     first = decoded(text, numbers, 1)
     second = decoded(f" {text} ", numbers, 2, keep_raw=True)
     assert first == second
+    assert (first != second) is False  # which a class may answer on its own
     assert second.raw == f" {text} "
     assert (first.received_ns, first.raw, second.received_ns) == (1, None, 2)
     for field in [*first.kinds, "new"]:

@@ -126,5 +126,5 @@ def test_msgspec_reads_floats_and_the_standard_library_decimals(type_name: str) 
     assert by_storage is not None
     assert type(Decoder().quick(type_name)) is type(by_storage)
     assert Decoder("decimal").quick(type_name).__name__ == parsing_reader(type_name, decimal=True).__name__  # type: ignore[union-attr]
-    message = by_storage(usual_frame(type_name))
+    message = by_storage(usual_frame(type_name), 1)
     assert not gc.is_tracked(message), "a stream of messages is no work for the collector"
