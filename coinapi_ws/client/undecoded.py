@@ -20,7 +20,8 @@ class Undecoded:
     """What one read of a connection brought: ``count`` messages, and events.
 
     Iterated once, in the order of the reads, by whichever thread delivers; ``lock`` is held while a piece of it is
-    decoded, and by whoever changes what decoding depends on. ``look`` is called with the connection and each piece.
+    decoded, and by whoever changes what decoding depends on. ``look`` is called with the connection and each piece,
+    once it is delivered.
     """
 
     def __init__(
@@ -45,8 +46,8 @@ class Undecoded:
                 piece = list(islice(self._decoded, _PIECE))
             if not piece:
                 return
-            self._look(self._connection, piece)
             yield piece
+            self._look(self._connection, piece)
 
     def without_order(self) -> list[Item]:
         """Decode all, without a look at what came before: for what is told of, but not delivered."""

@@ -386,7 +386,8 @@ class _Watch:
                 self._selector.register(descriptor, wants, connection)
         # Poll refuses to wait longer than some weeks.
         ready = self._selector.select(_LONGEST_SELECT_SECONDS if seconds is None else _within(seconds))
-        self._wakeup.drain()
+        if any(key.data is None for key, _ in ready):
+            self._wakeup.drain()
         return [(key.data, events) for key, events in ready if key.data is not None]
 
     def _made(self) -> selectors.BaseSelector:

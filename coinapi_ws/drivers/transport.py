@@ -20,7 +20,10 @@ from .socket_options import SocketOptions
 from .tls import Tls, reason_of
 from .tunnel import Tunnel
 
-READ_BYTES: Final = 256 * 1024
+READ_BYTES: Final = 64 * 1024
+#: After a read that was full the next one is larger, by so much: where much waits, fewer reads are cheaper, and where
+#: little does, so large a buffer costs more than the read.
+_MORE: Final = 4
 _IN_PROGRESS: Final = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, errno.EINTR})
 
 
@@ -72,6 +75,7 @@ class Transport:
         self._tls: Tls | None = None
         self._failures: list[str] = []
         self._output = bytearray()
+        self._read_bytes = READ_BYTES
         self._shutdown_is_due = False
         self.established = False
         #: True once nothing more will be received; ``broken`` says why, where it was no orderly end.
@@ -284,7 +288,7 @@ class Transport:
         if self._socket is None or self.eof:
             return b""
         try:
-            received = self._socket.recv(READ_BYTES)
+            received = self._socket.recv(self._read_bytes)
         except (BlockingIOError, InterruptedError):
             return b""  # readable does not mean that there is something for us (T2)
         except OSError as error:
@@ -292,6 +296,7 @@ class Transport:
             return b""
         if not received:
             self.eof = True
+        self._read_bytes = READ_BYTES * _MORE if len(received) >= READ_BYTES else READ_BYTES
         return received
 
     def _break(self, reason: str) -> None:

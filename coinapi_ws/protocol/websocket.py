@@ -155,6 +155,7 @@ class WebSocket:
         self._output: list[bytes] = []
         self._unsent_pong_bytes = 0
         self._latest_ping: bytes | None = None
+        self._has_unread = False  # wsproto, of what it was given
         self._handshake_bytes = 0
         self._head_tail = b""
         self._rejection: tuple[int, tuple[tuple[str, str], ...]] | None = None
@@ -203,7 +204,10 @@ class WebSocket:
         Bytes are read as the iteration goes on, so between two events the caller may speak or close, and how the
         bytes were cut makes no difference. Pings are answered, and ``state`` changes, as they are read.
         """
-        yield from self._read()
+        while self._events:
+            yield self._events.popleft()
+        if self._has_unread:
+            yield from self._read()
         while self._state is not WebSocketState.CLOSED:
             if self._state is WebSocketState.OPEN and (payloads := self._input.cut()):
                 yield TextReceived(payloads)
@@ -216,6 +220,7 @@ class WebSocket:
             if not frame:
                 break
             self._connection.receive_data(frame)
+            self._has_unread = True
             yield from self._read()
         if self._ending is not None:
             self._give_up(self._ending)
@@ -230,6 +235,7 @@ class WebSocket:
             self._take(event)
             while self._events:
                 yield self._events.popleft()
+        self._has_unread = False
 
     def data_to_send(self) -> bytes:
         """Return the bytes to send since the last call."""
@@ -299,6 +305,7 @@ class WebSocket:
                 end = len(data) if blank_line is None else blank_line.end()
                 self._handshake_bytes += end - unread
                 self._connection.receive_data(data[unread:end])
+                self._has_unread = True
                 if self._connection.connection is not None:
                     return data[end:]
                 if self._handshake_bytes > MAX_HANDSHAKE_BYTES:
