@@ -141,8 +141,8 @@ class Stream:
         Messages not taken until then are counted as ``undelivered`` in :meth:`stats`.
         """
         self._check_thread()
-        self._drop_all()
         try:
+            self._drop_all()
             self._take(self._connection.close())
             while self.disconnected is None:
                 self._turn(None)

@@ -411,6 +411,24 @@ def test_an_interrupt_while_waiting_leaves_the_stream_intact_f18(
         assert isinstance(next(stream), Trade)
 
 
+def test_an_interrupt_while_what_was_not_taken_is_counted_ends_the_connection_all_the_same_f18(
+    canary_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def drop(server: ServerSide) -> None:
+        server.upgrade()
+        server.until_closed()
+
+    with serving(drop) as url:
+        stream = connect(canary_key, TRADES, endpoint=url)
+        monkeypatch.setattr(stream, "_make_ready", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stream.close()
+        assert stream.disconnected is not None
+
+
 def test_an_interrupt_while_closing_does_not_make_the_next_close_hang_f18(
     canary_key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
