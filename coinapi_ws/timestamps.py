@@ -59,5 +59,7 @@ def _up_to(limit: int, digits: str | None) -> int:
 
 @lru_cache(maxsize=1024)
 def _minute_to_seconds(day: str, clock: str) -> int:
-    minute = datetime.strptime(f"{day} {clock}", "%Y-%m-%d %H:%M").replace(tzinfo=timezone.utc)
-    return (minute - _EPOCH) // timedelta(seconds=1)
+    # strptime() imports a module when it is first called: a fork in that moment leaves its lock taken in the child.
+    year, month, day_of_month = map(int, day.split("-"))
+    hour, minute = map(int, clock.split(":"))
+    return (datetime(year, month, day_of_month, hour, minute, tzinfo=timezone.utc) - _EPOCH) // timedelta(seconds=1)
