@@ -73,9 +73,7 @@ def test_parse(text: str, ns: int) -> None:
     ],
 )
 def test_garbage_is_refused(text: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"^(not an ISO 8601 time|time data|unconverted data|day is out|year 0 is out)"
-    ):
+    with pytest.raises(ValueError, match=r"^(not an ISO 8601 time|(day|month|hour|minute) |year 0 is out)"):
         parse_ns(text)
 
 

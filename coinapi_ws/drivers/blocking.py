@@ -49,7 +49,9 @@ class StreamStats:
 class Stream:
     """Messages, gaps and undecodable frames of one connection, in order. Made by :func:`connect`.
 
-    It belongs to the thread that made it; calls from another raise ``UsageError``. It does not reconnect.
+    It belongs to the thread that made it; calls from another raise ``UsageError``, a running iteration once it needs
+    more than was read together. It does not reconnect. Messages are decoded as they are taken: a Ctrl-C in the middle of
+    that loses at most this one, whose absence its sequence shows.
     """
 
     def __init__(self, connection: SelectorConnection, *, heartbeats: bool) -> None:
