@@ -50,8 +50,8 @@ class Stream:
     """Messages, gaps and undecodable frames of one connection, in order. Made by :func:`connect`.
 
     It belongs to the thread that made it; calls from another raise ``UsageError``, a running iteration once it needs
-    more than was read together. It does not reconnect. Messages are decoded as they are taken: a Ctrl-C in the middle of
-    that loses at most this one, whose absence its sequence shows.
+    more than was read together. It does not reconnect. Messages are decoded as they are taken: a Ctrl-C in the middle
+    of that loses at most this one, whose absence its sequence shows.
     """
 
     def __init__(self, connection: SelectorConnection, *, heartbeats: bool) -> None:
