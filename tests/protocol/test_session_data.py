@@ -13,7 +13,17 @@ from websocket_peer import BINARY, PING, accept, frame, text
 from coinapi_ws.decoding import Decoder
 from coinapi_ws.events import SequenceGap, Undecodable
 from coinapi_ws.exceptions import ConfigurationError, UsageError
-from coinapi_ws.messages import Book, BookL3, ErrorMessage, Heartbeat, Message, Quote, ReconnectNotice, Trade
+from coinapi_ws.messages import (
+    Book,
+    BookL3,
+    ErrorMessage,
+    ExchangeRate,
+    Heartbeat,
+    Message,
+    Quote,
+    ReconnectNotice,
+    Trade,
+)
 from coinapi_ws.protocol import Frame, Frames
 from coinapi_ws.protocol.pacing import MARGIN_SECONDS
 from coinapi_ws.subscription import Scope, Subscription
@@ -359,3 +369,10 @@ def test_control_frames_are_no_messages(converse: Converse) -> None:
     talk.receive(frame(PING, b"x"))
     assert talk.session.stats().messages == before
     assert isinstance(talk.say(book(1, type="book_l3", asks=[{"id": "a", "price": 1, "size": 2}]))[0], BookL3)
+
+
+def test_rates_have_neither_symbol_nor_sequence(converse: Converse) -> None:
+    talk = converse(scope=EVERYTHING).live()
+    rate = '{"time":"2026-11-24T00:00:00Z","asset_id_base":"BTC","asset_id_quote":"USD","rate":1.5,"type":"exrate"}'
+    assert [type(item) for item in talk.say(rate, rate)] == [ExchangeRate, ExchangeRate]
+    assert talk.session.stats().jumps == {}
