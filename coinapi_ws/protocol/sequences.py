@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import Final
 
 from ..events import SequenceGap
@@ -27,7 +27,8 @@ class Sequences:
         self.jumps: dict[tuple[str, str], int] = {}
         self._reports_all = reports_all
         self._next: dict[str, dict[str, int]] = {}
-        self._may_restart: set[tuple[str, str]] = set()
+        #: How often: what came before a change of the scope may be read long after it, and after the next.
+        self._may_restart: Counter[tuple[str, str]] = Counter()
         self._has_snapshot: set[tuple[str, str]] = set()
         #: What the latest changes of the scope kept.
         self._kept: deque[Scope] = deque(maxlen=_MAX_CHANGES)
@@ -61,12 +62,12 @@ class Sequences:
         if expected is None:
             if any(not kept.may_match(message) for kept in self._kept):
                 # It may have left and come back before its first message was read.
-                self._may_restart.add(pair)
+                self._may_restart[pair] += 1
             return None
         if sequence == expected:
             return None
-        if sequence == 1 and pair in self._may_restart:
-            self._may_restart.discard(pair)
+        if sequence == 1 and self._may_restart[pair] > 0:
+            self._may_restart[pair] -= 1
             return None
         self.jumps[pair] = self.jumps.get(pair, 0) + 1
         if message.type not in STRICT_TYPES and not self._reports_all:
@@ -83,7 +84,7 @@ class Sequences:
         numbered = {(name, symbol_id) for name, following in self._next.items() for symbol_id in following}
         for pair in numbered | self._has_snapshot:
             if not kept.may_match(_probe(*pair)):
-                self._may_restart.add(pair)
+                self._may_restart[pair] += 1
                 self._has_snapshot.discard(pair)
 
     def _observe_book(self, pair: tuple[str, str], message: Book | BookL3) -> None:

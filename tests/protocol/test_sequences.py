@@ -170,3 +170,13 @@ def test_a_book_that_left_the_scope_needs_a_new_snapshot(first: int | None) -> N
     for message in seen:
         sequences.observe(message)
     assert [message.is_snapshot for message in seen] == [None, False]  # type: ignore[attr-defined]
+
+
+def test_two_renewals_before_anything_is_read_let_a_book_begin_again_twice() -> None:
+    sequences = Sequences()
+    assert sequences.observe(book(7)) is None
+    for _ in range(2):
+        sequences.scope_changed(scope(B))
+    received = [8, 1, 2, 3, 1, 2]
+    assert [sequences.observe(book(sequence)) for sequence in received] == [None] * 6
+    assert sequences.observe(book(1)) is not None
