@@ -14,13 +14,14 @@ from typing import Final, cast
 
 from ..drivers.selector import SelectorConnection
 from ..events import Cause, Disconnected, Event, HandedOver, HandoverFailed, Live, Reconnecting
-from ..exceptions import AuthenticationError, HandshakeRejected, ServerRejected, SlowConsumerError
+from ..exceptions import SlowConsumerError
 from ..messages import ReconnectNotice
 from ..protocol.frames import Frame, Frames, Item
-from ..protocol.reconnect import FINAL_CAUSES, Backoff
+from ..protocol.reconnect import Backoff
 from ..protocol.states import SessionState
 from ..subscription import Scope
 from .gaps import ConnectionGaps
+from .giving_up import GivingUp
 from .handover import Delivered, Handover
 from .queueing import Deliver
 from .quiet import QuietWatch
@@ -32,8 +33,6 @@ from .undecoded import Undecoded
 
 LOGGER: Final = logging.getLogger("coinapi_ws")
 
-#: Refusals of a kind that nobody has described are tried again so often, since each may be the last.
-MAX_UNKNOWN_REFUSALS: Final = 5
 #: A key that was just made is refused for some minutes; it is tried no more often than this.
 FRESH_KEY_RETRY_SECONDS: Final = 10.0
 _TOO_SLOW: Final = "the queue had no room for {:g} s: callbacks, or an iteration, did not take the messages in time"
@@ -75,9 +74,7 @@ class Supervisor:
         self._delivered = Delivered() if settings.on_reconnect_notice == HANDOVER else None
         self._retry_at: float | None = None
         self._paused_since: float | None = None
-        self._started_at = 0.0
-        self._failed_attempts = 0
-        self._unknown_refusals = 0
+        self._giving_up = GivingUp(settings)
         self._is_closing = False
         self._gaps = ConnectionGaps()
         self._decoding = threading.Lock()
@@ -103,9 +100,10 @@ class Supervisor:
 
     def start(self, scope: Scope) -> None:
         """Begin to connect, where anything is wanted."""
-        self._started_at = self._retry_at = self._clock()
+        now = self._retry_at = self._clock()
+        self._giving_up.start(now)
         self._wanted = scope
-        self._quiet.ask(scope, self._started_at)
+        self._quiet.ask(scope, now)
         self._rest()
 
     def set_scope(self, scope: Scope) -> None:
@@ -304,7 +302,7 @@ class Supervisor:
         self._deliver(decoded, size * len(decoded) // max(count, len(decoded), 1), may_drop=connection.was_closed)
 
     def _look(self, connection: SelectorConnection, items: list[Item]) -> None:
-        """Take note of what is about to be delivered."""
+        """Take note of what was delivered."""
         self._statistics.deliver(items)
         if items and isinstance(items[-1], Disconnected):
             self._statistics.end_session(connection)
@@ -320,10 +318,11 @@ class Supervisor:
             self._delivered.watch(items)
         return items
 
-    def _give(self, items: list[Item], size: int = 0, *, may_drop: bool = False) -> None:
+    def _give(self, items: list[Item]) -> None:
+        """Deliver events of its own."""
         if items:
             self._statistics.deliver(items)
-            self._deliver(items, size, may_drop=may_drop)
+            self._deliver(items, 0, may_drop=False)
 
     def _note_live(self, connection: SelectorConnection, now: float) -> None:
         self._statistics.lives += 1
@@ -389,14 +388,14 @@ class Supervisor:
         """Give up, or wait for the next attempt."""
         now = self._clock()
         self._gaps.cut(ending, scope)
-        is_fresh = self._may_be_fresh_key(ending, now)
+        is_fresh = self._giving_up.may_be_fresh_key(ending, now, was_ever_live=bool(self._statistics.lives))
         retry_after = max(ending.retry_after or 0.0, FRESH_KEY_RETRY_SECONDS if is_fresh else 0.0)
         plan, self._takeover = self._takeover, None
         if plan is None or plan.begins_at is None:
             delay = self._backoff.delay(now, self._chance(), retry_after=retry_after, code=ending.code)
         else:  # for which the back-off was asked already
             delay = max(plan.begins_at - now, self._backoff.least(retry_after=retry_after, code=ending.code))
-        if self._is_final(ending, is_fresh=is_fresh):
+        if self._giving_up.is_final(ending, was_healthy=self._backoff.attempts == 1, is_fresh=is_fresh):
             LOGGER.error("the client gives up: %s", ending.summary())
             self.fail(ending)
             return
@@ -405,26 +404,6 @@ class Supervisor:
         self._retry_at = now + delay
         self._move(ClientState.WAITING)
         self._give([Reconnecting(attempt=self._backoff.attempts, delay=delay, cause=ending.cause)])
-
-    def _is_final(self, ending: Disconnected, *, is_fresh: bool) -> bool:
-        if self._backoff.attempts == 1:  # it was healthy before
-            self._failed_attempts = self._unknown_refusals = 0
-        if ending.cause is Cause.UNKNOWN and ending.error_type in (ServerRejected, HandshakeRejected):
-            self._unknown_refusals += 1
-        else:
-            self._unknown_refusals = 0
-        # What was live until one of both wanted to end it did not fail.
-        self._failed_attempts += ending.stage != "live" or ending.cause not in (Cause.LOCAL, Cause.NOTICE)
-        most = self._settings.max_attempts
-        if most is not None and self._failed_attempts > most:
-            return True
-        is_refused = ending.cause in FINAL_CAUSES and ending.cause is not Cause.LOCAL
-        return self._unknown_refusals > MAX_UNKNOWN_REFUSALS or (is_refused and not is_fresh)
-
-    def _may_be_fresh_key(self, ending: Disconnected, now: float) -> bool:
-        grace = self._settings.fresh_key_grace
-        is_refused = ending.cause is Cause.CREDENTIALS and ending.error_type is AuthenticationError
-        return is_refused and grace is not None and not self._statistics.lives and now - self._started_at < grace
 
     def _end_if_done(self) -> None:
         if not self.connections():
