@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from .auth import Secret
 from .endpoints import Endpoint, checked_host, host_and_port, is_loopback
 from .exceptions import ConfigurationError
+from .values import dataclass
 
 #: The value of the option ``proxy`` that stands for the environment's variables.
 FROM_ENVIRONMENT: Final = "environment"
@@ -83,6 +84,8 @@ def proxy_of_environment(endpoint: Endpoint) -> Proxy | None:
 
 
 def _read_environment(endpoint: Endpoint) -> Proxy | ConfigurationError | None:
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
     from urllib.request import getproxies_environment, proxy_bypass  # http.client and more, rarely needed
 
     variables = getproxies_environment()

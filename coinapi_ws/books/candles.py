@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
 from typing import Final, TypeAlias
 
 from ..exceptions import ConfigurationError
 from ..messages import Ohlcv
 from ..timestamps import NANOSECONDS_PER_SECOND
+from ..values import dataclass
 
 #: A candle is repeated each 1 to 5 seconds and once more when it closed: so long after its end, all has been said.
 DEFAULT_GRACE_SECONDS: Final = 5.0
@@ -61,7 +62,7 @@ class CandleCorrected:
 CandleResult: TypeAlias = "CandleRunning | CandleClosed | CandleCorrected"
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class _Candles:
     """The candles of one symbol and period, by the start of their periods in nanoseconds since the epoch."""
 
@@ -70,7 +71,7 @@ class _Candles:
     start_ns: int = _NEVER
     end_ns: int = _NEVER
     is_certain: bool = True
-    closed: dict[int, Ohlcv] = field(default_factory=dict)
+    closed: dict[int, Ohlcv] = dataclasses.field(default_factory=dict)
     #: The latest start that was forgotten.
     forgotten_ns: int = _NEVER
 
