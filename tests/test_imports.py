@@ -185,7 +185,6 @@ def test_proxies_of_the_environment_are_looked_for_where_there_are_any(variable:
     # What reads them imports http.client, email and more.
     program = """
 import os
-os.environ.pop("no_proxy", None)
 from coinapi_ws import Client, Subscription
 wanted = Subscription(["trade"], exchange_ids=["COINBASE"])
 Client("a-key-of-a-test", wanted, endpoint="emea")
