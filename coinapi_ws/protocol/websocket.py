@@ -195,7 +195,7 @@ class WebSocket:
         self._input.feed(data)
 
     def receive_eof(self) -> None:
-        """Take note that the peer will send nothing more. Without a Close frame that is abnormal (T5)."""
+        """Take note that the peer will send nothing more. Without a Close frame that is abnormal."""
         if self._state is not WebSocketState.IDLE:
             self._ending = self._ending or Closed(ABNORMAL_CLOSURE)
 
