@@ -14,7 +14,7 @@ author = "The coinapi_ws authors"
 project_copyright = author
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "public_names", "message_fields", "state_diagram"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "public_names", "message_fields", "state_diagram", "command_help"]
 exclude_patterns = ["_build"]
 nitpicky = True
 
@@ -32,6 +32,7 @@ default_role = "py:obj"
 nitpick_ignore = [
     ("py:class", "ssl_module.SSLContext"),  # as Client and connect call ssl, beside their parameter of that name
     ("py:class", "Decimal"),
+    ("py:class", "Unpack"),
     ("py:class", "pytest.FixtureRequest"),
 ]
 nitpick_ignore_regex = [("py:class", r"coinapi_ws\.(client\.client|books\.\w+)\.[CEM]")]  # TypeVars

@@ -1,7 +1,7 @@
 """A diagram of states as SVG, drawn from a table of transitions. Pure text: no program or library draws it.
 
-The states stand below each other in their order. A step to the next one is a straight arrow; any other is an arc, to the
-right where it goes down and to the left where it goes up.
+The states stand below each other in their order. A step to the next one is a straight arrow; any other is an arc, to
+the right where it goes down and to the left where it goes up. No step of the table leads back to its own state.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from html import escape
 
 BOX_WIDTH, BOX_HEIGHT, ROW = 150, 36, 92
 #: How much further out the arc of a longer step is.
-ARC_STEP = 62
+ARC_STEP = 84
 LETTER_WIDTH = 7.2
 
 
@@ -75,8 +75,9 @@ def _arrow(before: int, after: int, left: float) -> tuple[str, float, float]:
         return f"M{x:g} {start:g}V{end:g}", x + 8, (start + end) / 2 + 4
     side = left + BOX_WIDTH if span > 1 else left
     out = side + span * ARC_STEP
-    # Arcs leave below the middle and arrive above it, so that those of one state stay apart; a loop turns round.
-    start, end = _middle(before) + 7, _middle(after) - 7 - min(abs(span), 3) * 2
+    # Of the arcs of one state a longer one lies outside of the others, at both ends.
+    apart = min(abs(span), 4) * 4 - 8
+    start, end = _middle(before) - apart, _middle(after) + apart
     middle = (start + end) / 2 + 4
     label = side + span * ARC_STEP * 0.75 + (6 if span > 1 else -6)
     return f"M{side:g} {start:g}C{out:g} {start:g} {out:g} {end:g} {side:g} {end:g}", label, middle

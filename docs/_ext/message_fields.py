@@ -12,7 +12,7 @@ from coinapi_ws import Message
 #: What a kind of field reads as.
 KINDS = {
     "Text": "str",
-    "Number": "float, or Decimal with ``numbers=\"decimal\"``",
+    "Number": 'float, or Decimal with ``numbers="decimal"``',
     "Count": "int",
     "Flag": "bool",
     "Time": "time: the wire's text; nanoseconds (int) with ``_ns``, a datetime with ``_datetime`` behind the name",

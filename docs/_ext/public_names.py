@@ -12,6 +12,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
+from sphinx.util.nodes import make_refnode
 
 LOGGER = logging.getLogger(__name__)
 PUBLIC_MODULES = ("coinapi_ws", "coinapi_ws.books", "coinapi_ws.simulator", "coinapi_ws.recording")
@@ -20,7 +21,9 @@ PUBLIC_MODULES = ("coinapi_ws", "coinapi_ws.books", "coinapi_ws.simulator", "coi
 def public_names() -> dict[str, object]:
     """From the full public name of each object to the object."""
     modules = {name: import_module(name) for name in PUBLIC_MODULES}
-    return {f"{name}.{public}": getattr(module, public) for name, module in modules.items() for public in module.__all__}
+    return {
+        f"{name}.{public}": getattr(module, public) for name, module in modules.items() for public in module.__all__
+    }
 
 
 def find_public(
@@ -30,17 +33,16 @@ def find_public(
     if node.get("refdomain") != "py":
         return None
     target: str = node.get("reftarget", "")
-    module, _, name = target.rpartition(".")
-    top = target.partition(".")[0]
-    if top in sys.stdlib_module_names:
+    if target.partition(".")[0] in sys.stdlib_module_names:
         return contnode
-    if top != "coinapi_ws" or not module:
-        return None
+    module, _, name = target.rpartition(".")
     wanted = getattr(sys.modules.get(module), name, None)
     # One that is not public may be explained under its bare name.
     names = [public for public, obj in public_names().items() if wanted is not None and obj is wanted] or [name]
-    found = env.get_domain("py").resolve_any_xref(env, node["refdoc"], app.builder, names[0], node, contnode)
-    return found[0][1] if found else None
+    entry = env.domains["py"].objects.get(names[0])
+    if entry is None:
+        return None
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, names[0])
 
 
 def show_defaults(
@@ -58,7 +60,7 @@ def show_defaults(
 
 def check_public(app: Sphinx, env: BuildEnvironment) -> None:
     """Warn of a public name that the reference lacks."""
-    described = {name for name, *_ in env.get_domain("py").get_objects()}
+    described = {name for name, *_ in env.domains["py"].get_objects()}
     for name in public_names():
         if name not in described:
             LOGGER.warning("public, but not in the reference: %s", name)

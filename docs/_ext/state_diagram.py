@@ -1,4 +1,4 @@
-"""The directive ``session-states``: diagram and table of a session's transitions, from the table that the code reads."""
+"""The directive ``session-states``: a session's transitions as a diagram and a table, from what the code reads."""
 
 from __future__ import annotations
 
