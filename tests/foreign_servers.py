@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -28,30 +29,29 @@ _SCRIPTS: Final = Path(__file__).with_name("interop") / "servers"
 
 @dataclass(frozen=True)
 class Kind:
-    """A server that can be had, and which of the steps its library has the means for."""
+    """A server that can be had, by a module or a program, and the steps that its library has the means for."""
 
-    needs: str  # a module, or the program "node" or "nginx"
+    needs: str
     script: str
-    can: frozenset[str]
+    can: str
 
 
-#: What not every one can: Pings of the program's own, fragments, a Close without a code; `hears` our Close's code, and
-#: `hears_reason` the reason of an answer as well.
+#: What not every one can: Pings of the program's own, fragments, a Close without a code; it `hears` the code of our
+#: Close, and of an answer it `hears_why` the reason, too.
 SERVERS: Final = {
-    "websockets": Kind(
-        "websockets", "websockets_server.py", frozenset({"flood", "fragments", "hears", "hears_reason"})
-    ),
-    "aiohttp": Kind("aiohttp", "aiohttp_server.py", frozenset({"flood", "hears"})),
-    "tornado": Kind("tornado", "tornado_server.py", frozenset({"flood", "codeless", "hears", "hears_reason"})),
-    "hypercorn": Kind("hypercorn", "hypercorn_server.py", frozenset()),
-    "ws": Kind("node", "ws_server.mjs", frozenset({"flood", "fragments", "codeless", "hears", "hears_reason"})),
-    "nginx": Kind("nginx", "websockets_server.py", frozenset({"flood", "fragments", "hears", "hears_reason"})),
+    "websockets": Kind("websockets", "websockets_server.py", "flood fragments hears hears_why"),
+    "aiohttp": Kind("aiohttp", "aiohttp_server.py", "flood hears"),
+    "tornado": Kind("tornado", "tornado_server.py", "flood codeless hears hears_why"),
+    "hypercorn": Kind("hypercorn", "hypercorn_server.py", ""),
+    "ws": Kind("node", "ws_server.mjs", "flood fragments codeless hears hears_why"),
+    # Before a server of `websockets`.
+    "nginx": Kind("nginx", "websockets_server.py", "flood fragments hears hears_why"),
 }
 
 
-def that_can(*abilities: str) -> pytest.MarkDecorator:
-    """Parametrize `server` by those that can all of this."""
-    names = [name for name, kind in SERVERS.items() if kind.can.issuperset(abilities)]
+def that_can(ability: str) -> pytest.MarkDecorator:
+    """Parametrize `server` by those that can do this."""
+    names = [name for name, kind in SERVERS.items() if ability in kind.can.split()]
     return pytest.mark.parametrize("server", names, indirect=True)
 
 
@@ -67,8 +67,8 @@ class ForeignServer:
     _number: int = 0
 
     @property
-    def can(self) -> frozenset[str]:
-        return SERVERS[self.name].can
+    def can(self) -> list[str]:
+        return SERVERS[self.name].can.split()
 
     def url(self, *steps: tuple[Any, ...]) -> str:
         """The URL whose connections follow a plan; :meth:`outcome` is of the last one that was asked for."""
@@ -96,14 +96,15 @@ class ForeignServer:
 def running(name: str, directory: Path, installed_ws: Path | None) -> Iterator[ForeignServer]:
     """Run the server of that name, or skip the test where it is not there."""
     kind = SERVERS[name]
-    is_there = shutil.which(kind.needs) if kind.needs in ("node", "nginx") else find_spec(kind.needs)
-    if not is_there or find_spec("websockets") is None:
-        pytest.skip(f"{kind.needs} is not installed; the tox environment interop has it, or see .ci/run")
     command = [sys.executable, "-W", "ignore", str(_SCRIPTS / kind.script)]
-    if installed_ws is not None:
-        command = ["node", str(_SCRIPTS / kind.script), str(installed_ws / "package.json")]
+    if name == "nginx":
+        program("nginx")
+    elif installed_ws is not None:
+        command = [program("node"), str(_SCRIPTS / kind.script), str(installed_ws / "package.json")]
+    elif find_spec(kind.needs) is None:
+        pytest.skip(f"{kind.needs} is not installed; the tox environment interop has it")
     with ExitStack() as stack:
-        process = stack.enter_context(ended(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         assert process.stdout is not None
         server = ForeignServer(name, process, int(process.stdout.readline()))
         reader = threading.Thread(target=server.read, name=f"reader of {name}")
@@ -115,16 +116,34 @@ def running(name: str, directory: Path, installed_ws: Path | None) -> Iterator[F
         yield server
 
 
+def program(name: str) -> str:
+    """Where a program is; the test is skipped where it is nowhere."""
+    # Debian has servers in directories that are on the PATH of root alone.
+    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+#: The program is killed once the shell's stdin ends.
+_SWITCH: Final = '"$@" & cat >/dev/null; kill -KILL $!; exec 2>/dev/null; wait'
+
+
 @contextmanager
-def ended(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a program that ends with this block, and with this process, whatever kills that."""
-    if shutil.which("setpriv"):  # of Linux
-        command = ["setpriv", "--pdeathsig", "KILL", *command]
-    with subprocess.Popen(command, **options) as process:
+def running_program(command: list[str], **options: Any) -> Iterator[Callable[[], None]]:
+    """Run a program until this block ends, or this process, whatever kills it; yields a function that ends it now."""
+    with subprocess.Popen(["sh", "-c", _SWITCH, "sh", *command], stdin=subprocess.PIPE, **options) as process:
+        stdin = process.stdin
+        assert stdin is not None
+
+        def end() -> None:
+            stdin.close()
+            process.wait(PATIENCE_SECONDS)
+
         try:
-            yield process
+            yield end
         finally:
-            process.kill()
+            end()
 
 
 def free_port() -> int:
@@ -132,14 +151,13 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
+def wait_until_it_listens(name: str, port: int) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
         except ConnectionRefusedError:
-            assert process.poll() is None, f"{process.args} ended with {process.returncode}"
-            assert time.monotonic() < deadline, f"{process.args} does not listen"
+            assert time.monotonic() < deadline, f"{name} does not listen"
             time.sleep(0.01)
         else:
             return
@@ -176,6 +194,6 @@ def _nginx(directory: Path, upstream: int) -> Iterator[tuple[int, ssl.SSLContext
     authority.configure_trust(context)
     settings = directory / "nginx.conf"
     settings.write_text(_NGINX.format(directory=directory, port=port, upstream=upstream))
-    with ended(["nginx", "-c", str(settings), "-e", "stderr"]) as process:
-        wait_until_it_listens(process, port)
+    with running_program([program("nginx"), "-c", str(settings), "-e", "stderr"]):
+        wait_until_it_listens("nginx", port)
         yield port, context

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,19 +56,25 @@ def installation(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def fuzzing_server(installation: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FuzzingServer]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    reports = tmp_path_factory.mktemp("reports")
-    command = [str(installation / "run-server.sh"), os.environ.get(CASES_VARIABLE, "all"), str(port), str(reports)]
-    log = reports / "server.log"
-    # Without -d the script becomes the server, so that this process's id is the server's.
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
-        try:
+def start_server(installation: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], FuzzingServer]]:
+    """Start a fuzzing server on a free port."""
+    with ExitStack() as stack:
+
+        def start() -> FuzzingServer:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            reports = tmp_path_factory.mktemp("reports")
+            command = [str(installation / "run-server.sh"), os.environ.get(CASES_VARIABLE, "all"), str(port)]
+            log = reports / "server.log"
+            output = stack.enter_context(log.open("wb"))
+            # Without -d the script becomes the server: this process's id is the server's.
+            process = subprocess.Popen([*command, str(reports)], stdout=output, stderr=output)
+            stack.enter_context(process)
+            stack.callback(process.kill)  # the reports are written when they are asked for
             _wait_until_it_listens(process, port, log)
-            yield FuzzingServer(port, reports, installation / "summarize.py")
-        finally:
-            process.kill()  # its reports are written whenever they are asked for
+            return FuzzingServer(port, reports, installation / "summarize.py")
+
+        yield start
 
 
 def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -7,6 +7,8 @@ import platform
 import selectors
 import socket
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Final
@@ -95,23 +97,28 @@ class EchoClient:
 Verdicts = dict[str, tuple[str, str]]
 
 
+def run_lane(lane: str, server: Any) -> Verdicts:
+    """The verdict on each case: on what was done, and on how it was closed."""
+    (count,) = EchoClient(server.port, is_fast=True, echoes=False).run("/getCaseCount")
+    for case in range(1, int(count) + 1):
+        EchoClient(server.port, LANES[lane]).run(f"/runCase?case={case}&agent={quote(lane)}")
+    EchoClient(server.port, is_fast=True, echoes=False).run("/updateReports?agent=any")
+    index = json.loads((server.reports / "index.json").read_text())[lane]
+    assert len(index) == int(count)
+    return {case: (verdict["behavior"], verdict["behaviorClose"]) for case, verdict in index.items()}
+
+
 @pytest.fixture(scope="session")
-def verdicts(fuzzing_server: Any, report: list[str]) -> dict[str, Verdicts]:
-    """Of each lane, the verdict on each case: on what was done, and on how it was closed."""
-    port = fuzzing_server.port
-    (count,) = EchoClient(port, is_fast=True, echoes=False).run("/getCaseCount")
-    for lane, is_fast in LANES.items():
-        for case in range(1, int(count) + 1):
-            EchoClient(port, is_fast).run(f"/runCase?case={case}&agent={quote(lane)}")
-    EchoClient(port, is_fast=True, echoes=False).run("/updateReports?agent=any")
-    index = json.loads((fuzzing_server.reports / "index.json").read_text())
+def verdicts(start_server: Callable[[], Any], report: list[str]) -> dict[str, Verdicts]:
+    """Those on each lane; the lanes run at the same time, each with a server of its own."""
+    servers = [start_server() for _ in LANES]
+    with ThreadPoolExecutor() as pool:
+        told = dict(zip(LANES, pool.map(run_lane, LANES, servers), strict=True))
     packages = ", ".join(f"{name} {version(name)}" for name in ("coinapi-ws", "wsproto", "h11"))
     report.append(f"{packages}, {platform.python_implementation()} {platform.python_version()}")
-    report.extend(fuzzing_server.table().splitlines())
-    assert {lane: len(index[lane]) for lane in LANES} == dict.fromkeys(LANES, int(count))
-    return {
-        lane: {case: (each["behavior"], each["behaviorClose"]) for case, each in index[lane].items()} for lane in LANES
-    }
+    for server in servers:
+        report.extend(server.table().splitlines())
+    return told
 
 
 @pytest.mark.parametrize("lane", LANES)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import pytest
 from foreign_servers import ForeignServer, that_can
@@ -160,7 +159,7 @@ def test_the_server_s_close(server: ForeignServer, dial: Dial, code: int, reason
     heard = server.outcome()["heard"]
     assert heard is None or heard[0] == code
     assert "hears" not in server.can or heard is not None
-    assert "hears_reason" not in server.can or heard == [code, reason]
+    assert "hears_why" not in server.can or heard == [code, reason]
 
 
 @that_can("codeless")

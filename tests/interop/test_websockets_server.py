@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from queue import SimpleQueue
 from typing import Any
 
 import pytest
-import trustme
 from peers import QUOTES, TRADES
 from websockets.exceptions import ConnectionClosed as PeerClosed
 from websockets.http11 import Request, Response
@@ -21,14 +17,10 @@ from websockets.sync.server import ServerConnection, serve
 
 from coinapi_ws import (
     AuthenticationError,
-    Cause,
-    ConnectionClosed,
     ErrorMessage,
     PermissionDenied,
-    ProtocolError,
     Subscription,
     Trade,
-    Undecodable,
     connect,
 )
 

@@ -76,7 +76,7 @@ class Plan:
             pass
         finally:
             outcome = {"number": self.number, "path": self.peer.path, "headers": self.peer.headers}
-            print(json.dumps({**outcome, "texts": self.texts, "heard": self.peer.heard, "done": self.done}), flush=True)
+            say({**outcome, "texts": self.texts, "heard": self.peer.heard, "done": self.done})
 
     async def receive(self) -> None:
         self.texts.append(await self.peer.receive())
@@ -122,6 +122,12 @@ class Plan:
             os.dup2(dead.fileno(), descriptor)
 
 
+def say(thing: object) -> None:
+    """Write a line for the tests."""
+    sys.stdout.write(json.dumps(thing) + "\n")
+    sys.stdout.flush()
+
+
 def descriptor_to(address: tuple[Any, ...]) -> int:
     """This process's descriptor of the connection from that address."""
     for name in os.listdir("/dev/fd"):
@@ -146,7 +152,7 @@ def run(serve: Callable[[socket.socket], Awaitable[object]]) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         server = asyncio.ensure_future(serve(listener))
-        print(listener.getsockname()[1], flush=True)
+        say(listener.getsockname()[1])
         ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
         await asyncio.wait([server, ended], return_when=asyncio.FIRST_COMPLETED)
         if server.done():
