@@ -1,12 +1,10 @@
-"""The Autobahn fuzzing server: installed where it is not, started on a free port, ended by its id."""
+"""The Autobahn fuzzing server: installed where it is not, started on a free port, ended with the tests."""
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from foreign_servers import free_port, running_program, wait_until_it_listens
 
 #: Environment variables: where the server is, or is to be installed, and which cases to run, in its own words.
 DIRECTORY_VARIABLE: Final = "COINAPI_WS_AUTOBAHN"
 CASES_VARIABLE: Final = "COINAPI_WS_AUTOBAHN_CASES"
 
 _INSTALL_SECONDS: Final = 600.0
-_PATIENCE_SECONDS: Final = 30.0
 _REPORT: Final = pytest.StashKey[list[str]]()
 
 
@@ -61,33 +59,16 @@ def start_server(installation: Path, tmp_path_factory: pytest.TempPathFactory) -
     with ExitStack() as stack:
 
         def start() -> FuzzingServer:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
-            reports = tmp_path_factory.mktemp("reports")
-            command = [str(installation / "run-server.sh"), os.environ.get(CASES_VARIABLE, "all"), str(port)]
-            log = reports / "server.log"
-            output = stack.enter_context(log.open("wb"))
-            # Without -d the script becomes the server: this process's id is the server's.
-            process = subprocess.Popen([*command, str(reports)], stdout=output, stderr=output)
-            stack.enter_context(process)
-            stack.callback(process.kill)  # the reports are written when they are asked for
-            _wait_until_it_listens(process, port, log)
+            port, reports = free_port(), tmp_path_factory.mktemp("reports")
+            cases = os.environ.get(CASES_VARIABLE, "all")
+            output = stack.enter_context((reports / "server.log").open("wb"))
+            # Without -d the script becomes the server. The reports are written when they are asked for.
+            command = [str(installation / "run-server.sh"), cases, str(port), str(reports)]
+            stack.enter_context(running_program(command, stdout=output, stderr=output))
+            wait_until_it_listens("the fuzzing server", port)
             return FuzzingServer(port, reports, installation / "summarize.py")
 
         yield start
-
-
-def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, "the fuzzing server does not listen"
-            time.sleep(0.1)
-        else:
-            return
 
 
 @pytest.fixture(scope="session")
