@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 from .exceptions import ConfigurationError
-from .values import dataclass
 
 NAMED_ENDPOINTS: Final = {
     "geo": "wss://ws.coinapi.io/v1/",

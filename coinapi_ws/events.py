@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from . import exceptions
 from .exceptions import CoinAPIError
-from .values import dataclass
 
 if TYPE_CHECKING:
     from .subscription import Scope

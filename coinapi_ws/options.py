@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from ._version import __version__
@@ -13,7 +13,6 @@ from .endpoints import Endpoint, checked_host, read_endpoint
 from .exceptions import ConfigurationError
 from .proxies import FROM_ENVIRONMENT, Proxy, read_proxy
 from .subscription import WIRE_HELLO, WIRE_INCREMENTAL
-from .values import dataclass
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # every type checker has it; nothing imports it when the program runs

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from .auth import Secret
 from .endpoints import Endpoint, checked_host, host_and_port, is_loopback
 from .exceptions import ConfigurationError
-from .values import dataclass
 
 #: The value of the option ``proxy`` that stands for the environment's variables.
 FROM_ENVIRONMENT: Final = "environment"

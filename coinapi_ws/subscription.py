@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
 from .endpoints import Endpoint
 from .exceptions import ConfigurationError, UsageError
 from .messages import Book, Message
-from .values import dataclass
 
 #: What the server named as allowed when it refused another type; the list may grow.
 KNOWN_DATA_TYPES: Final = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Generic, TypeVar
 
@@ -11,7 +12,6 @@ from ..events import SequenceGap
 from ..exceptions import ConfigurationError, UsageError
 from ..messages import Book, BookL3, Level, LevelL3
 from ..sides import L2Side, L3Side, QueuePosition, Side
-from ..values import dataclass
 
 L2_TYPES: Final = ("book", "book5", "book20", "book50")
 LEVEL_DELETES: Final = ("remove", "subtract")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from ..exceptions import ConfigurationError
 from ..messages import Ohlcv
 from ..timestamps import NANOSECONDS_PER_SECOND
-from ..values import dataclass
 
 #: A candle is repeated each 1 to 5 seconds and once more when it closed: so long after its end, all has been said.
 DEFAULT_GRACE_SECONDS: Final = 5.0

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias, TypeVar, overload
 
 from ..client.client import Client
@@ -16,7 +16,6 @@ from ..events import Cause, Connected, Disconnected, Dropped, Event, Reconnectin
 from ..exceptions import ConfigurationError, UsageError
 from ..messages import Book, BookL3, Heartbeat, Message
 from ..subscription import Scope
-from ..values import dataclass
 from .books import BookSnapshot, BookState, L2Book, L3Book, L3Snapshot
 from .resync import Resync
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Final
 
 from ..exceptions import ConfigurationError
 from ..messages import Trade
-from ..values import dataclass
 
 #: About 20 MB of uuids; at 1,000 trades a second, those of the last 100 seconds.
 DEFAULT_REMEMBERED: Final = 100_000

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Final
 
 from ..exceptions import ConfigurationError
-from ..values import dataclass
 from .queueing import PAUSE, POLICIES
 
 THREAD: Final = "thread"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ..events import Disconnected, Event, Gap, Undecodable
@@ -16,7 +17,6 @@ from ..protocol.frames import Frame, Frames, Item
 from ..protocol.session import SessionStats
 from ..subscription import KNOWN_DATA_TYPES
 from ..timestamps import NANOSECONDS_PER_SECOND
-from ..values import dataclass
 from .keys import is_market_data, time_ns_of, time_text_of
 
 #: Of what is decoded together, a read from the socket or a piece of one, the oldest message is looked at, and so many

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from operator import length_hint
 from types import TracebackType
@@ -23,7 +24,6 @@ from ..protocol.pacing import Pacer
 from ..protocol.states import SessionState
 from ..proxies import FROM_ENVIRONMENT, Proxy
 from ..subscription import Scope, Subscription, read_scope
-from ..values import dataclass
 from .opening import Resolve
 from .selector import PROCESS_PACER, SelectorConnection
 

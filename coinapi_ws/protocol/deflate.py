@@ -16,10 +16,12 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 
 _MESSAGE_END: Final = b"\x00\x00\xff\xff"  # RFC 7692, section 7.2.2
 _FINAL_BLOCK_END: Final = b"\x00" + _MESSAGE_END  # section 7.2.3.4
+_WINDOW_BITS: Final = re.compile(r"[89]|1[0-5]")
 _PARAMETERS: Final = {
     "server_no_context_takeover": re.compile(r""),
     "client_no_context_takeover": re.compile(r""),
-    "server_max_window_bits": re.compile(r"[89]|1[0-5]"),
+    "server_max_window_bits": _WINDOW_BITS,
+    "client_max_window_bits": _WINDOW_BITS,
 }
 
 
@@ -41,8 +43,12 @@ class BoundedDeflate(Extension):
     def enabled(self) -> bool:
         return self._enabled
 
-    def offer(self) -> bool:
-        return True
+    def offer(self) -> str:
+        """Return our parameters: the server may bound our window, since we compress nothing (section 7.1.2.2).
+
+        Some servers agree on no compression where they may not.
+        """
+        return "client_max_window_bits"
 
     def finalize(self, offer: str) -> None:
         """Take the server's parameters. Raises ``ValueError`` for any that RFC 7692 forbids here."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
@@ -21,7 +21,6 @@ from ..exceptions import CoinAPIError, RateLimited, UsageError
 from ..messages import ErrorMessage, Message, ReconnectNotice
 from ..options import Options
 from ..subscription import Scope, ScopeFrame, frames_between, kept_by
-from ..values import dataclass
 from . import endings
 from .deadlines import Deadlines
 from .frames import Frame, Frames, FrameType, Item

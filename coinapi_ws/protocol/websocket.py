@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import Enum
 from io import BytesIO, StringIO
 from typing import Final, TypeAlias
@@ -27,7 +27,6 @@ from wsproto.utilities import ProtocolError as WsprotoError
 
 from ..exceptions import ConfigurationError, UsageError
 from ..options import DEFAULT_MAX_MESSAGE_BYTES
-from ..values import dataclass
 from .deflate import BoundedDeflate
 from .fastlane import FrameInput
 

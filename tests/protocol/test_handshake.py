@@ -163,7 +163,8 @@ DEFLATE_PARAMETERS = {
     "a parameter twice": "server_no_context_takeover; server_no_context_takeover",
     "an unknown parameter": "x_mode=fast",
     "a flag with a value": "client_no_context_takeover=1",
-    "a parameter that was not offered": "client_max_window_bits=10",
+    "window of ours without a value": "client_max_window_bits",
+    "window of ours too large": "client_max_window_bits=16",
     "an empty parameter": "",
 }
 
