@@ -127,7 +127,8 @@ class WebSocket:
 
     ``host`` is the Host header's value, ``target`` the request target. Give it bytes with :meth:`receive_data` and
     :meth:`receive_eof`, take :meth:`events` and :meth:`data_to_send` after each. ``fast_lane=False`` lets wsproto have
-    every frame: slower, and the same. Raises ``ConfigurationError`` where HTTP cannot carry host or target.
+    every frame: slower, and the same. For one thread at a time; nothing blocks. Raises ``ConfigurationError`` where
+    HTTP cannot carry host or target.
     """
 
     def __init__(
