@@ -306,8 +306,8 @@ class WebSocket:
                 blank_line = _BLANK_LINE.search(data, head)  # h11 takes bare newlines too
                 end = len(data) if blank_line is None else blank_line.end()
                 self._handshake_bytes += end - unread
+                self._has_unread = True  # also of what it took before it raises
                 self._connection.receive_data(data[unread:end])
-                self._has_unread = True
                 if self._connection.connection is not None:
                     return data[end:]
                 if self._handshake_bytes > MAX_HANDSHAKE_BYTES:
