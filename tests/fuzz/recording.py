@@ -43,7 +43,7 @@ def check(data: bytes) -> None:
         else:
             plain.write_bytes(content if form == "zipped" else content[: len(content) - cut])
             whole = told(plain)
-            assert whole.frames == expected(plain.read_bytes(), is_cut=bool(whole.warned))
+            assert (whole.frames, whole.error is None) == expected(plain.read_bytes(), is_cut=bool(whole.warned))
             compressed = gzip.compress(plain.read_bytes(), 1, mtime=0)
             zipped.write_bytes(compressed)
             assert told(zipped) == whole
@@ -51,7 +51,7 @@ def check(data: bytes) -> None:
                 zipped.write_bytes(compressed[: -1 - cut])
                 there = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(compressed[: -1 - cut])
                 begins(told(zipped), whole)
-                assert told(zipped).frames == expected(there[: there.rfind(b"\n") + 1])
+                assert told(zipped).frames == expected(there[: there.rfind(b"\n") + 1])[0]
         written_again(whole.frames, plain)
 
 
@@ -78,19 +78,19 @@ def without(path: Path, text: str) -> str:
     return rest
 
 
-def expected(content: bytes, *, is_cut: bool = False) -> list[Any]:
-    """The frames up to the first line that is none, as the documentation tells the format."""
+def expected(content: bytes, *, is_cut: bool = False) -> tuple[list[Any], bool]:
+    """The frames up to the first line that is none, as the documentation tells the format; whether there is no such."""
     lines = [line for line in content.split(b"\n") if line.strip()]
     frames: list[Any] = []
     for line in lines[: len(lines) - is_cut]:
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
-            break
+            return frames, False
         if type(entry) is not dict or type(entry.get("received_ns")) is not int or type(entry.get("frame")) is not str:
-            break
+            return frames, False
         frames.append((entry["received_ns"], entry["frame"]))
-    return frames
+    return frames, True
 
 
 def written_again(frames: list[RecordedFrame], path: Path) -> None:

@@ -3,7 +3,7 @@
 An input: a byte of options (`OPTIONS`), one for the size of the pieces and, in its lowest bit, their lane, and what the
 server sends. In that, each `MARK` and the byte after it (`ACTS`) stand for something that the caller does, or for time
 that passes. Unless an option says that the server's answer to the upgrade is in the input as well, a sound one goes
-before it; `ACCEPT_KEY` stands for the key that accepts this session's request.
+before it; the first `ACCEPT_KEY` stands for the key that accepts this session's request.
 """
 
 from __future__ import annotations
@@ -64,6 +64,10 @@ def check(data: bytes) -> None:
         return
     options, size, received = data[0], data[1] >> 1 or len(data), data[2:]
     whole = list(told(options, received, len(data), fast_lane=True))
+    if any(ended.stage == "upgrade" for ended in endings(whole)):
+        # A refusal would tell the key, which is another for each session.
+        received = received.replace(ACCEPT_KEY, b"")
+        whole = list(told(options, received, len(data), fast_lane=True))
     for piece, fast_lane in ((1, True), (size, bool(data[1] & 1))):
         for one, other in zip(whole, told(options, received, piece, fast_lane=fast_lane), strict=True):
             assert one == other, f"pieces of {piece}, fast lane {fast_lane}: {one} is now {other}"
@@ -74,7 +78,7 @@ def told(options: int, received: bytes, size: int, *, fast_lane: bool) -> Iterat
     talk = conversation(options, fast_lane=fast_lane)
     answer = ANSWERS[options & 3]
     if answer is None:
-        received = received.replace(ACCEPT_KEY, accept_key(talk.request))
+        received = received.replace(ACCEPT_KEY, accept_key(talk.request), 1)
     else:
         talk.receive(accept(talk.request, *answer))
     segments = [*_SPLIT.split(received), END]
@@ -112,6 +116,11 @@ def shown(talk: Conversation, items: int, frames: int) -> tuple[Any, ...]:
         session.next_timeout(),
         replace(stats, bytes=0),  # after the end none are counted, which depends on the cuts
     )
+
+
+def endings(told: list[Any]) -> list[Disconnected]:
+    items = [item for shown in told if isinstance(shown, tuple) for item in shown[0]]
+    return [item for item in items if isinstance(item, Disconnected)]
 
 
 def comparable(item: Message | Event) -> Any:
