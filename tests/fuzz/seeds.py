@@ -61,7 +61,7 @@ def sessions() -> dict[str, bytes]:
         "error-with-the-key": b"\x41\x04" + text(error(f"Invalid API key {API_KEY}")) + close(1008, API_KEY),
         "error-then-data": b"\x01\x04" + text(error("Something new")) + live + close(1011, "w\u20ac"),
         "notice": b"\x01\x04" + live + text('{"type":"reconnect","within_seconds":10}') + close(1012),
-        "too-much": b"\x01\x1f" + frame(TEXT, b"x" * 500, fin=False) + frame(CONTINUATION, b"x" * 201),
+        "too-much": b"\x01\x1f" + frame(TEXT, b"x" * 250, fin=False) + frame(CONTINUATION, b"x" * 51),
         "long-lengths": b"\x01\x04" + text("x" * 200, length_bytes=8) + text("x" * 9, length_bytes=2),
         "masked": b"\x01\x04" + text(HEARTBEAT, mask=b"mask"),
         "reserved": b"\x01\x04" + live + frame(0x3) + live,

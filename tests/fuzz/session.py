@@ -24,7 +24,7 @@ from coinapi_ws.subscription import Scope
 ACCEPT_KEY: Final = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # that of RFC 6455, section 1.3
 MARK: Final = b"\xf8\xfa"  # neither in UTF-8 nor the beginning of a frame that is legal
 API_KEY: Final = "KEY-OF-THE-FUZZER"
-MAX_MESSAGE_BYTES: Final = 700
+MAX_MESSAGE_BYTES: Final = 300
 SCOPE: Final = Scope(TRADES, QUOTES, BOOKS)
 
 _DEFLATE: Final = "Sec-WebSocket-Extensions: permessage-deflate"
