@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -24,13 +25,14 @@ TARGETS: Final = {"session": 512, "decoder": 2048, "recording": 2048}
 INSTRUMENTED: Final = ["coinapi_ws", "wsproto", "gzip"]
 
 
-def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m fuzz", None, __doc__)
+def parsed() -> tuple[argparse.Namespace, list[str]]:
+    """Return what is asked for, and what is for libFuzzer."""
+    own = list(itertools.takewhile("--".__ne__, sys.argv[1:]))
+    parser = argparse.ArgumentParser("python -m fuzz", "%(prog)s [options] target [seconds] [-- ...]", __doc__)
     parser.add_argument("target", choices=[*TARGETS, "all"], help="all: one after the other")
     parser.add_argument("seconds", type=int, nargs="?", default=60, help="how long, each (60)")
     parser.add_argument("--without-speed", action="store_true", help="as if msgspec were not installed")
-    parser.add_argument("libfuzzer", nargs="*", metavar="-- OPTION", help="of libFuzzer's")
-    return parser.parse_args()
+    return parser.parse_args(own), sys.argv[2 + len(own) :]
 
 
 def fuzz(name: str, seconds: int, options: list[str], *, is_installed: bool) -> None:
@@ -58,11 +60,11 @@ def fuzz(name: str, seconds: int, options: list[str], *, is_installed: bool) -> 
 
 
 def main() -> None:
-    chosen = parsed()
+    chosen, options = parsed()
     if chosen.target != "all":
-        fuzz(chosen.target, chosen.seconds, chosen.libfuzzer, is_installed=not chosen.without_speed)
+        fuzz(chosen.target, chosen.seconds, options, is_installed=not chosen.without_speed)
     runs = [[name, *how] for name in TARGETS for how in ([], ["--without-speed"]) if name == "decoder" or not how]
-    rest = [str(chosen.seconds), "--", *chosen.libfuzzer]
+    rest = [str(chosen.seconds), "--", *options]
     failed = [
         run for run in runs if subprocess.run([sys.executable, "-m", "fuzz", *run, *rest], check=False).returncode
     ]
