@@ -216,7 +216,10 @@ class WebSocket:
                 self._fail_for(self._input.refusal)
                 break
             is_whole = self._ending is None and self._state is WebSocketState.OPEN
-            frame = self._input.next_frame() if is_whole else self._input.rest()
+            # The limit is passed by the last of so many bytes at the earliest, also where wsproto holds back a part of a
+            # character: so what is wrong with a message is what is wrong first, however the bytes were cut.
+            most = max(1, self._max_message_bytes - self._message_bytes - 2)
+            frame = self._input.next_frame(most) if is_whole else self._input.rest(most)
             if not frame:
                 break
             self._connection.receive_data(frame)

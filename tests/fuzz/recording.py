@@ -39,10 +39,10 @@ def check(data: bytes) -> None:
     if form == "raw gzip":
         zipped.write_bytes(content)
         whole = told(zipped)
-        zipped.write_bytes(content[: len(content) - cut])
+        zipped.write_bytes(content[: max(len(content) - cut, 0)])
         begins(told(zipped), whole)
     else:
-        plain.write_bytes(content if form == "zipped" else content[: len(content) - cut])
+        plain.write_bytes(content if form == "zipped" else content[: max(len(content) - cut, 0)])
         whole = told(plain)
         said = whole.frames, whole.error is None
         assert said == expected(plain.read_bytes(), is_cut=bool(whole.warned)), whole
@@ -111,6 +111,11 @@ def written_again(frames: list[RecordedFrame], path: Path) -> None:
 
 
 def begins(cut: Told, whole: Told) -> None:
-    """Raise unless what lost its end reads as its beginning; what is left of a line may be another line."""
+    """Raise unless what lost its end reads as its beginning; what is left of a line may be another line.
+
+    What is before the damage in a gzip file may be lost with it.
+    """
     certain = max(len(cut.frames) - 1, 0)
-    assert cut.frames[:certain] == whole.frames[:certain]
+    if whole.error is not None:
+        certain = min(certain, len(whole.frames))
+    assert cut.frames[:certain] == whole.frames[:certain], (cut, whole)

@@ -9,7 +9,7 @@ import pytest
 
 from coinapi_ws.events import Undecodable
 from coinapi_ws.messages import MESSAGE_TYPES, Message
-from coinapi_ws.protocol import SessionState
+from coinapi_ws.protocol.states import SessionState
 from fuzz import decoder, recording, seeds, session
 
 TARGETS: Final = {"session": session, "decoder": decoder, "recording": recording}
