@@ -216,8 +216,8 @@ class WebSocket:
                 self._fail_for(self._input.refusal)
                 break
             is_whole = self._ending is None and self._state is WebSocketState.OPEN
-            # The limit is passed by the last of so many bytes at the earliest, also where wsproto holds back a part of a
-            # character: so what is wrong with a message is what is wrong first, however the bytes were cut.
+            # Only the last of so many bytes can pass the limit, also where wsproto holds back a part of a character. So
+            # what is wrong with a message first is what is told, however the bytes were cut.
             most = max(1, self._max_message_bytes - self._message_bytes - 2)
             frame = self._input.next_frame(most) if is_whole else self._input.rest(most)
             if not frame:
