@@ -32,7 +32,7 @@ def parsed() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("target", choices=[*TARGETS, "all"], help="all: one after the other")
     parser.add_argument("seconds", type=int, nargs="?", default=60, help="how long, each (60)")
     parser.add_argument("--without-speed", action="store_true", help="as if msgspec were not installed")
-    return parser.parse_args(own), sys.argv[2 + len(own) :]
+    return parser.parse_intermixed_args(own), sys.argv[2 + len(own) :]
 
 
 def fuzz(name: str, seconds: int, options: list[str], *, is_installed: bool) -> None:
