@@ -78,7 +78,7 @@ class FrameInput:
                 if text is None:
                     break
                 payloads.append(text)
-        self._position = position
+        self._move_to(position)
         return payloads
 
     def next_frame(self, most: int) -> bytes:
@@ -101,7 +101,7 @@ class FrameInput:
             self._unread = size
         frame = data[position : position + (self._unread if self._is_control else min(self._unread, most))]
         self._unread -= len(frame)
-        self._position += len(frame)
+        self._move_to(position + len(frame))
         return frame
 
     def rest(self, most: int) -> bytes:
@@ -109,6 +109,11 @@ class FrameInput:
         rest = self._data[self._position : self._position + most]
         self._position += len(rest)
         return rest
+
+    def _move_to(self, position: int) -> None:
+        """Go on there; of what is read to its end nothing is kept, neither memory nor a key that the server quoted."""
+        is_end = position == len(self._data)
+        self._data, self._position = (b"", 0) if is_end else (self._data, position)
 
     def _size_at(self, position: int) -> int | None:
         """Return the length of the frame that begins here, with its head; None where that is not known yet."""

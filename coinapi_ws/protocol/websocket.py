@@ -25,6 +25,7 @@ from wsproto.connection import ConnectionState
 from wsproto.extensions import Extension
 from wsproto.utilities import ProtocolError as WsprotoError
 
+from ..auth import HiddenBytes
 from ..exceptions import ConfigurationError, UsageError
 from ..options import DEFAULT_MAX_MESSAGE_BYTES
 from .deflate import BoundedDeflate
@@ -180,7 +181,7 @@ class WebSocket:
             extra_headers=list(headers),
         )
         try:
-            self._output.append(self._connection.send(request))
+            self._output.append(HiddenBytes(self._connection.send(request)))  # with the key in it
         except h11.LocalProtocolError:
             raise ConfigurationError("a header has a character that HTTP does not allow") from None  # its text has all
         self._state = WebSocketState.CONNECTING
@@ -249,7 +250,7 @@ class WebSocket:
         if self._latest_ping is not None:
             output.append(self._pong(self._latest_ping))
             self._latest_ping = None
-        return b"".join(output)
+        return output[0] if len(output) == 1 else b"".join(output)  # alone, as the request is, it stays hidden
 
     def send(self, payload: str | bytes) -> None:
         """Queue a message: text for str, binary for bytes."""
