@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import select
+import selectors
 import socket
 import threading
 import time
@@ -125,8 +126,8 @@ class Life:
             return False
         readable, writable, _ = select.select(reading, writing, [], seconds)
         for connection in connections:
-            if connection in self.supervisor.connections():
-                self.supervisor.handle(connection, readable=connection in readable, writable=connection in writable)
+            ready = selectors.EVENT_READ * (connection in readable) | selectors.EVENT_WRITE * (connection in writable)
+            self.supervisor.handle(connection, ready)
         return bool(readable or writable)
 
     def until(self, what: type | Callable[[], object], more: int = 1) -> None:

@@ -110,4 +110,5 @@ class ConnectionGaps:
 
 def _is_timed(frames: Frames) -> bool:
     """Whether any of these is sure to say when it was made, as far as such messages do."""
-    return any(frame_type.following is not None for frame_type in reversed(frames.types))
+    types = frames.types
+    return types[-1].following is not None or any(frame_type.following is not None for frame_type in types)

@@ -110,8 +110,8 @@ class Statistics:
         #: Messages by the second in which they came.
         self._seconds: deque[tuple[int, int]] = deque(maxlen=RATE_WINDOW_SECONDS + 1)
 
-    def receive(self, items: Sequence[Event | Frame | Frames], now: float) -> tuple[dict[str, int], int]:
-        """Count what one read brought; return the messages by type, and their bytes."""
+    def receive(self, items: Sequence[Event | Frame | Frames], now: float) -> dict[str, int]:
+        """Count what one read brought; return the messages by type."""
         counts: dict[str, int] = {}
         sizes: dict[str, int] = {}
         for item in items:
@@ -139,7 +139,7 @@ class Statistics:
             if self._seconds and self._seconds[-1][0] == second:
                 total += self._seconds.pop()[1]
             self._seconds.append((second, total))
-        return counts, sum(sizes.values())
+        return counts
 
     def deliver(self, items: Sequence[Item]) -> None:
         """Look at what goes on to the callbacks: how late the first message is, and which gaps there are."""

@@ -7,6 +7,7 @@ decision, made at one place; the next attempt is begun by a timer and never from
 from __future__ import annotations
 
 import logging
+import selectors
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -29,7 +30,7 @@ from .settings import HANDOVER, NOW, ClientSettings
 from .states import ClientState
 from .statistics import Statistics
 from .takeover import GRACE_SECONDS, Takeover
-from .undecoded import Undecoded
+from .undecoded import Undecoded, weight_of
 
 LOGGER: Final = logging.getLogger("coinapi_ws")
 
@@ -66,14 +67,16 @@ class Supervisor:
         self._clock = clock
         self._chance = chance
         self._state = ClientState.IDLE
-        self._wanted = Scope()
+        #: What is wanted.
+        self.scope = Scope()
         self._current: SelectorConnection | None = None
         self._takeover: Takeover | None = None  # planned, or with a second connection beside the current one
         self._merging: Takeover | None = None  # that is over, but for repetitions
         self._notice: tuple[SelectorConnection, ReconnectNotice] | None = None  # heeded once that one is the live one
         self._delivered = Delivered() if settings.on_reconnect_notice == HANDOVER else None
         self._retry_at: float | None = None
-        self._paused_since: float | None = None
+        #: Since when the queue is full.
+        self.paused_since: float | None = None
         self._giving_up = GivingUp(settings)
         self._is_closing = False
         self._gaps = ConnectionGaps()
@@ -95,23 +98,28 @@ class Supervisor:
 
     def connections(self) -> list[SelectorConnection]:
         """Return the connections to watch."""
-        second = None if self._takeover is None else self._takeover.second
-        return [connection for connection in (self._current, second) if connection is not None]
+        current, second = self._current, None if self._takeover is None else self._takeover.second
+        if current is None:
+            return [] if second is None else [second]
+        return [current] if second is None else [current, second]
+
+    def _is_ours(self, connection: SelectorConnection) -> bool:
+        return connection is self._current or connection in self.connections()
 
     def start(self, scope: Scope) -> None:
         """Begin to connect, where anything is wanted."""
         now = self._retry_at = self._clock()
         self._giving_up.start(now)
-        self._wanted = scope
+        self.scope = scope
         self._quiet.ask(scope, now)
         self._rest()
 
     def set_scope(self, scope: Scope) -> None:
         """Want another scope; an empty one parks the client."""
-        if self._is_closing or scope is self._wanted:
+        if self._is_closing or scope is self.scope:
             return
-        is_equal = scope == self._wanted
-        self._wanted = scope
+        is_equal = scope == self.scope
+        self.scope = scope
         if is_equal:
             return
         if not scope:
@@ -177,34 +185,34 @@ class Supervisor:
 
     def pause(self) -> None:
         """Stop reading: the queue is full. Idempotent."""
-        if self._paused_since is None and not self._is_closing:
-            self._paused_since = self._clock()
+        if self.paused_since is None and not self._is_closing:
+            self.paused_since = self._clock()
             self._pause_all()
 
     def resume(self) -> None:
         """Go on reading. Idempotent."""
-        if self._paused_since is None:
+        if self.paused_since is None:
             return
-        paused_for = self._clock() - self._paused_since
+        paused_for = self._clock() - self.paused_since
         for timed in (self._quiet, self._takeover, self._merging):
             if timed is not None:
                 timed.stand_still(paused_for)
-        self._paused_since = None
+        self.paused_since = None
         for connection in self.connections():
             connection.resume_reading()
 
-    def handle(self, connection: SelectorConnection, *, readable: bool, writable: bool) -> None:
-        """Let a connection do what its descriptor is ready for."""
-        if readable:
+    def handle(self, connection: SelectorConnection, ready: int) -> None:
+        """Let a connection do what its descriptor is ready for; nothing where it is none of ours any more."""
+        if ready & selectors.EVENT_READ and self._is_ours(connection):
             self._take(connection, connection.handle_read())
-        if writable:
+        if ready & selectors.EVENT_WRITE and self._is_ours(connection):
             self._take(connection, connection.handle_write())
 
     def next_timeout(self) -> float | None:
         """Return when to call :meth:`handle_timeout`."""
         times = [connection.next_timeout() for connection in self.connections()]
         times += [self._attempt_due(), self._pause_ends(), *self._standing_timeouts()]
-        return min((time for time in times if time is not None), default=None)
+        return min([time for time in times if time is not None], default=None)
 
     def handle_timeout(self, now: float | None = None) -> None:
         """Do what has become due by ``now``; harmless where nothing has.
@@ -237,18 +245,18 @@ class Supervisor:
     # Time
 
     def _attempt_due(self) -> float | None:
-        is_possible = self._wanted and self._current is None and self._paused_since is None
+        is_possible = self._current is None and self.paused_since is None and self.scope
         return self._retry_at if is_possible else None
 
     def _pause_ends(self) -> float | None:
         patience = self._settings.slow_consumer_timeout
-        if self._paused_since is None or patience is None or self._is_closing:
+        if self.paused_since is None or patience is None or self._is_closing:
             return None
-        return self._paused_since + patience
+        return self.paused_since + patience
 
     def _standing_timeouts(self) -> tuple[float | None, float | None, float | None]:
         """Of takeover, merging and quiet watch, which stand still while nothing is read."""
-        if self._paused_since is not None or self._is_closing:
+        if self.paused_since is not None or self._is_closing:
             return None, None, None
         takeover = None if self._takeover is None else self._takeover.next_timeout()
         merging = None if self._merging is None else self._merging.next_timeout()
@@ -259,7 +267,7 @@ class Supervisor:
     def _attempt(self) -> None:
         self._retry_at = None
         self._move(ClientState.CONNECTING)
-        self._current = self._connect(self._wanted)
+        self._current = self._connect(self.scope)
         self._take(self._current, self._current.start())
 
     def _take(self, connection: SelectorConnection, items: list[Item]) -> None:
@@ -267,21 +275,23 @@ class Supervisor:
         if items:
             now = self._clock()
             frames = cast("list[Event | Frame | Frames]", items)
-            counts, size = self._statistics.receive(frames, now)
-            if any(isinstance(item, Live) for item in items):
-                self._note_live(connection, now)
-            if counts:  # after what makes it live, from where on they are counted
+            for item in items:
+                if isinstance(item, Live):
+                    self._note_live(connection, now)
+            self._pass_on(connection, frames, *weight_of(frames))
+            # Nobody waits for the rest. Messages count from what makes a connection live.
+            if counts := self._statistics.receive(frames, now):
                 self._quiet.received(counts, now, self._statistics.last_received_ns or 0)
-            self._pass_on(connection, frames, sum(counts.values()), size)
             for frame in frames:
                 if isinstance(frame, Frame) and isinstance(frame.decoded, ReconnectNotice):
                     self._hear(connection, frame.decoded)
-            self._heed(now)
-        if connection not in self.connections():
+            if self._notice is not None:
+                self._heed(*self._notice, now)
+        if not self._is_ours(connection):
             return  # its end was dealt with in the middle of this, or of the call before
         if connection.disconnected is not None:
             self._end_of(connection, connection.disconnected)
-        elif self._paused_since is not None:
+        elif self.paused_since is not None:
             self._pause_all()
 
     def _pass_on(
@@ -289,9 +299,9 @@ class Supervisor:
     ) -> None:
         """Deliver what came; it is decoded by whoever delivers it, unless something is to be put in or left out."""
         if self._delivered is None and not self._gaps.is_open:
-            self._gaps.passed(frames)
             undecoded = Undecoded(connection, frames, count, lock=self._decoding, look=self._look)
             self._deliver(undecoded, size, may_drop=connection.was_closed)
+            self._gaps.passed(frames)
             return
         items = list(connection.decode(frames))
         decoded = self._gaps.deliver(self._merged(connection, items))
@@ -342,11 +352,8 @@ class Supervisor:
         LOGGER.info("the server will close the connection%s", within)
         self._notice = (connection, notice)
 
-    def _heed(self, now: float) -> None:
+    def _heed(self, connection: SelectorConnection, notice: ReconnectNotice, now: float) -> None:
         """Do what the policy says of a notice, once its connection is the one that is live."""
-        if self._notice is None:
-            return
-        connection, notice = self._notice
         if connection is not self._current or connection.state is not SessionState.LIVE:
             return
         self._notice = None
@@ -371,7 +378,7 @@ class Supervisor:
             self._quiet.down()
         if self._is_closing:
             self._end_if_done()
-        elif not self._wanted:
+        elif not self.scope:
             if self._current is None:
                 self._rest()
         elif self._current is None:
@@ -414,7 +421,7 @@ class Supervisor:
         """Without a connection: wait for the next attempt, or for something to be wanted."""
         now = self._clock()
         self._retry_at = now if self._retry_at is None else self._retry_at
-        if not self._wanted:
+        if not self.scope:
             self._merging = None
             self._give(self._gaps.end())
             self._move(ClientState.PARKED)
@@ -449,7 +456,7 @@ class Supervisor:
         assert self._delivered is not None
         before = None if self._merging is None else self._merging.handover
         self._end_merging()
-        second = self._connect(self._wanted)
+        second = self._connect(self.scope)
         takeover.begin(second, Handover(self._delivered, before))
         self._take(second, second.start())
 
@@ -474,7 +481,8 @@ class Supervisor:
         if to_ns is not None or not is_whole:
             self._give(self._gaps.between(from_ns, to_ns, ending, scope))
         self._give([HandedOver(duplicates=takeover.handover.duplicates, pairs_left=left)])
-        self._heed(now)
+        if self._notice is not None:
+            self._heed(*self._notice, now)
 
     def _lose_second(self, handover: Handover, first: SelectorConnection, ending: Disconnected) -> None:
         LOGGER.warning("no handover, so the first connection's end is waited for: %s", ending.summary())

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final
 
 from ..drivers.selector import SelectorConnection
-from ..drivers.waiting import LONGEST_WAIT_SECONDS, Selector, wants_of
+from ..drivers.waiting import LONGEST_WAIT_SECONDS, Interest, Selector
 from ..events import Disconnected
 from ..exceptions import SlowConsumerError, UsageError
 from ..protocol.frames import Item
@@ -265,29 +265,26 @@ class Worker:
             ready_ones = watch.wait(connections, None if due is None else due - time.monotonic())
             woken_at = time.monotonic()
             for connection, ready in ready_ones:
-                if connection in supervisor.connections():
-                    supervisor.handle(
-                        connection,
-                        readable=bool(ready & selectors.EVENT_READ),
-                        writable=bool(ready & selectors.EVENT_WRITE),
-                    )
-            if not supervisor.has_ended:
+                supervisor.handle(connection, ready)
+            if due is not None and due <= woken_at and not supervisor.has_ended:
                 supervisor.handle_timeout(woken_at)
 
     def _take_requests(self) -> None:
+        supervisor = self.supervisor
         if self._failure is not None:
-            self.supervisor.fail(self._failure)
+            supervisor.fail(self._failure)
         if self._is_asked_to_close:
-            self.supervisor.close()
-        self.supervisor.set_scope(self.scope)
+            supervisor.close()
+        if self.scope is not supervisor.scope:
+            supervisor.set_scope(self.scope)
         while self._renewals:
             symbol_ids = self._renewals.popleft()
             if symbol_ids is None:
-                self.supervisor.reconnect()
+                supervisor.reconnect()
             else:
-                self.supervisor.resubscribe(symbol_ids)
-        if not self.queue.is_full:
-            self.supervisor.resume()
+                supervisor.resubscribe(symbol_ids)
+        if supervisor.paused_since is not None and not self.queue.is_full:
+            supervisor.resume()
 
     def _deliver(self, items: list[Item] | Undecoded, size: int, *, may_drop: bool) -> None:
         queue, settings = self.queue, self._settings
@@ -367,28 +364,28 @@ class _Watch:
 
     def __init__(self, wakeup: Wakeup) -> None:
         self._wakeup = wakeup
-        self._watched: list[tuple[SelectorConnection, int, int, int]] = []
+        self._watched: list[tuple[SelectorConnection, Interest]] = []
         self._selector = self._made()
 
     def wait(
         self, connections: list[SelectorConnection], seconds: float | None
     ) -> list[tuple[SelectorConnection, int]]:
         """Wait until one is ready, somebody pokes, or the time has passed; return the ready ones."""
-        watched = [
-            (connection, connection.fileno(), connection.fd_generation, wants)
-            for connection in connections
-            if (wants := wants_of(connection))
-        ]
+        watched = [(connection, connection.interest()) for connection in connections]
         if watched != self._watched:
             # A new one is cheap for so few, and asks nothing of descriptors that were closed since (F21).
             self._watched, self._selector = watched, self._made()
-            for connection, descriptor, _, wants in watched:
-                self._selector.register(descriptor, wants, connection)
+            for connection, interest in watched:
+                if interest.events:
+                    self._selector.register(interest.descriptor, interest.events, connection)
         # Poll refuses to wait longer than some weeks.
-        ready = self._selector.select(_LONGEST_SELECT_SECONDS if seconds is None else _within(seconds))
-        if any(key.data is None for key, _ in ready):
-            self._wakeup.drain()
-        return [(key.data, events) for key, events in ready if key.data is not None]
+        ready_ones = []
+        for key, events in self._selector.select(_LONGEST_SELECT_SECONDS if seconds is None else _within(seconds)):
+            if key.data is None:
+                self._wakeup.drain()
+            else:
+                ready_ones.append((key.data, events))
+        return ready_ones
 
     def _made(self) -> selectors.BaseSelector:
         selector = Selector()

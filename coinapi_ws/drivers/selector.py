@@ -34,7 +34,7 @@ from ..subscription import Scope
 from .failures import ConnectFailed
 from .opening import Dial, Opening, Resolve
 from .transport import Transport
-from .waiting import LONGEST_WAIT_SECONDS, Waiting, wants_of
+from .waiting import LONGEST_WAIT_SECONDS, NO_INTEREST, Interest, Waiting
 
 #: While more than this waits to be sent, nothing is read, so that a peer that never reads cannot fill memory.
 HIGH_WATER_BYTES: Final = 64 * 1024
@@ -187,15 +187,22 @@ class SelectorConnection:
 
     def want_read(self) -> bool:
         """Return whether to call :meth:`handle_read` when the descriptor is readable."""
-        if self._transport is None or not self._transport.want_read:
-            return False
-        if self._phase is not _Phase.UP:
-            return True
-        return not self._is_paused and self._transport.unsent_bytes < HIGH_WATER_BYTES
+        return bool(self.interest().events & selectors.EVENT_READ)
 
     def want_write(self) -> bool:
         """Return whether to call :meth:`handle_write` when the descriptor is writable."""
-        return self._transport is not None and self._transport.want_write
+        return bool(self.interest().events & selectors.EVENT_WRITE)
+
+    def interest(self) -> Interest:
+        """Return descriptor, generation and wants at once."""
+        transport = self._transport
+        if transport is None:
+            return NO_INTEREST
+        reads = transport.want_read
+        if reads and self._phase is _Phase.UP:
+            reads = not self._is_paused and transport.unsent_bytes < HIGH_WATER_BYTES
+        events = selectors.EVENT_READ * reads | selectors.EVENT_WRITE * transport.want_write
+        return Interest(transport.fileno(), transport.generation, events)
 
     def start(self) -> list[Item]:
         """Resolve the name, which may block, and begin to connect. Raises ``UsageError`` the second time."""
@@ -274,7 +281,7 @@ class SelectorConnection:
         waits = [LONGEST_WAIT_SECONDS] if timeout is None else [LONGEST_WAIT_SECONDS, timeout]
         if due is not None:
             waits.append(due - self._clock())
-        ready = self._waiting.wait(self.fileno(), self.fd_generation, wants_of(self), max(0.0, min(waits)))
+        ready = self._waiting.wait(self.interest(), max(0.0, min(waits)))
         items: list[Item] = []
         try:
             if ready & selectors.EVENT_READ:
@@ -444,8 +451,8 @@ class SelectorConnection:
 
     def _send(self, transport: Transport) -> None:
         transport.flush()
-        if transport.unsent_bytes < HIGH_WATER_BYTES:
-            transport.send(self._session.data_to_send())
+        if transport.unsent_bytes < HIGH_WATER_BYTES and (payload := self._session.data_to_send()):
+            transport.send(payload)
             transport.flush()
 
     def _take_eof(self, transport: Transport, now: float) -> None:

@@ -165,7 +165,7 @@ class Transport:
 
     def flush(self) -> None:
         """Send what the socket takes now."""
-        if self._socket is None:
+        if self._socket is None or not (self._output or self._shutdown_is_due):
             return
         try:
             while self._output:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import selectors
 import time
-from typing import Final, Protocol
+from typing import Final, NamedTuple
 
 #: No wait is longer, so that Ctrl-C works where a wait cannot be interrupted (F17).
 LONGEST_WAIT_SECONDS: Final = 0.2
@@ -13,15 +13,18 @@ LONGEST_WAIT_SECONDS: Final = 0.2
 Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
-class _Wanting(Protocol):
-    def want_read(self) -> bool: ...
+class Interest(NamedTuple):
+    """What to wait for: a descriptor, -1 where there is none, and the ``selectors`` events that mean work, perhaps 0.
 
-    def want_write(self) -> bool: ...
+    ``generation`` tells two sockets with the same descriptor apart.
+    """
+
+    descriptor: int
+    generation: int
+    events: int
 
 
-def wants_of(connection: _Wanting) -> int:
-    """Return the events to wait for; 0 where there are none."""
-    return selectors.EVENT_READ * connection.want_read() | selectors.EVENT_WRITE * connection.want_write()
+NO_INTEREST: Final = Interest(-1, 0, 0)
 
 
 class Waiting:
@@ -29,21 +32,17 @@ class Waiting:
 
     def __init__(self) -> None:
         self._selector = Selector()
-        self._watched: tuple[int, int, int] | None = None
+        self._watched: Interest | None = None
 
-    def wait(self, descriptor: int, generation: int, wants: int, seconds: float) -> int:
-        """Wait until the descriptor is ready for one of ``wants``; return for which, 0 after ``seconds``.
-
-        ``generation`` tells two sockets with the same descriptor apart.
-        """
-        if not wants:
+    def wait(self, interest: Interest, seconds: float) -> int:
+        """Wait until the descriptor is ready for one of the events; return for which, 0 after ``seconds``."""
+        if not interest.events:
             time.sleep(seconds)
             return 0
-        watched = (descriptor, generation, wants)
-        if watched != self._watched:
+        if interest != self._watched:
             # A new one, since Ctrl-C may have left the old one half changed (F18).
             self._watched, self._selector = None, Selector()
-            self._selector.register(descriptor, wants)
-            self._watched = watched
+            self._selector.register(interest.descriptor, interest.events)
+            self._watched = interest
         ready = self._selector.select(seconds)
         return ready[0][1] if ready else 0

@@ -15,12 +15,14 @@ class Deadlines:
         self._times: dict[str, float] = {}
         self._paused_at: float | None = None
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._times
-
     def set(self, name: str, time: float) -> None:
         """Set or move one."""
         self._times[name] = time
+
+    def move(self, name: str, time: float) -> None:
+        """Move one, where there is one of this name."""
+        if name in self._times:
+            self._times[name] = time
 
     def drop(self, name: str) -> None:
         """Forget one, where there is one of this name."""
@@ -32,7 +34,10 @@ class Deadlines:
 
     def next(self) -> float | None:
         """Return the earliest, None without any."""
-        return min((self._times[name] for name in self._running()), default=None)
+        times = self._times
+        if self._paused_at is not None:
+            times = {name: times[name] for name in self._running()}
+        return min(times.values(), default=None)
 
     def due(self, now: float) -> list[str]:
         """Return the names of those that have passed."""

@@ -47,6 +47,11 @@ class FrameInput:
         self._data = self._data[self._position :] + data
         self._position = 0
 
+    @property
+    def has_more(self) -> bool:
+        """Whether any of the bytes are left."""
+        return self._position < len(self._data)
+
     def cut(self) -> list[str]:
         """Return the texts that come next, up to the first frame that is none or not whole."""
         payloads: list[str] = []

@@ -302,8 +302,8 @@ class Session:
                 self._take_rejection(event, now)
             elif isinstance(event, Closed):
                 self._take_close(event, now)
-        if self._messages != messages and "silence" in self._deadlines:
-            self._set_deadline("silence", now, self._options.silence_timeout)
+        if self._messages != messages:
+            self._deadlines.move("silence", now + (self._options.silence_timeout or 0.0))
 
     def _take_upgrade(self, upgraded: Upgraded, now: float) -> None:
         self._move(Step.UPGRADED)

@@ -208,7 +208,7 @@ class WebSocket:
             yield self._events.popleft()
         if self._has_unread:
             yield from self._read()
-        while self._state is not WebSocketState.CLOSED:
+        while self._input.has_more and self._state is not WebSocketState.CLOSED:
             if self._state is WebSocketState.OPEN and (payloads := self._input.cut()):
                 yield TextReceived(payloads)
                 continue  # the state may be another now
@@ -239,6 +239,8 @@ class WebSocket:
 
     def data_to_send(self) -> bytes:
         """Return the bytes to send since the last call."""
+        if not self._output and self._latest_ping is None:
+            return b""
         output, self._output = self._output, []
         self._unsent_pong_bytes = 0
         if self._latest_ping is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import select
+import selectors
 import traceback
 import tracemalloc
 from collections.abc import Callable
@@ -327,7 +328,7 @@ def test_each_end_is_decided_about_once(live_it: LiveIt, listener: Listener) -> 
     server.socket.close()
     [connection] = life.supervisor.connections()
     assert select.select([connection], [], [], PATIENCE_SECONDS)[0]
-    life.supervisor.handle(connection, readable=True, writable=True)
+    life.supervisor.handle(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
     assert len(life.of(Disconnected)) == 1
     assert life.of(Reconnecting) == [Reconnecting(attempt=1, delay=0.5, cause=Cause.NETWORK)]
 

@@ -27,7 +27,7 @@ from coinapi_ws import (
 )
 from coinapi_ws.drivers.selector import SharedPacer
 from coinapi_ws.drivers.transport import Address
-from coinapi_ws.drivers.waiting import LONGEST_WAIT_SECONDS, Waiting
+from coinapi_ws.drivers.waiting import LONGEST_WAIT_SECONDS, Interest, Waiting
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 Make = Callable[..., SelectorConnection]
@@ -94,10 +94,10 @@ def test_a_descriptor_that_is_used_again_is_watched_anew_f21(monkeypatch: pytest
         ours, theirs = socket.socketpair()
         with ours, theirs:
             numbers.append(ours.fileno())
-            assert waiting.wait(ours.fileno(), generation, selectors.EVENT_READ, 0) == 0
+            assert waiting.wait(Interest(ours.fileno(), generation, selectors.EVENT_READ), 0) == 0
             theirs.send(b"x")
-            assert waiting.wait(ours.fileno(), generation, selectors.EVENT_READ, 10) == selectors.EVENT_READ
-            assert waiting.wait(ours.fileno(), generation, selectors.EVENT_WRITE, 10) == selectors.EVENT_WRITE
+            assert waiting.wait(Interest(ours.fileno(), generation, selectors.EVENT_READ), 10) == selectors.EVENT_READ
+            assert waiting.wait(Interest(ours.fileno(), generation, selectors.EVENT_WRITE), 10) == selectors.EVENT_WRITE
     assert numbers[0] == numbers[1]
     waiting._selector.close()
 
@@ -122,7 +122,7 @@ def test_a_foreign_loop_is_told_before_the_descriptor_is_used_again_f21(make: Ma
 
 def test_it_waits_no_longer_than_it_may(make: Make, listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(Waiting, "wait", lambda self, fd, generation, wants, seconds: waits.append(seconds) or 0)
+    monkeypatch.setattr(Waiting, "wait", lambda self, interest, seconds: waits.append(seconds) or 0)
     connection = make(url_of(listener))
     connection.start()
     for timeout in (0, -1, 0.05, 7, None):
