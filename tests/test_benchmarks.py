@@ -83,7 +83,7 @@ def test_latency_memory_and_imports_are_measured(tmp_path: Path) -> None:
     for p50, p99, most in (slower, faster):
         assert 0 < p50 <= p99 <= most
     assert memory[0] > 0
-    assert rows_of(output, "coinapi_ws")[0][0] > 0
+    assert rows_of(output, "import coinapi_ws")[0][0] > 0
 
 
 def test_a_recording_goes_on_with_its_sequences(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ from .wakeup import Wakeup
 EXIT_SECONDS: Final = 2.0
 _DELIVERING_AT_EXIT_SECONDS: Final = 1.5
 _LONGEST_SELECT_SECONDS: Final = 3600.0
+#: So long at a time reading rests where callbacks are far behind. A server's Ping can wait that long.
+_REST_SECONDS: Final = 0.02
 _FORKED: Final = "the process was forked, and the client stays with the parent; make a new one here"
 
 
@@ -260,6 +262,7 @@ class Worker:
             self._take_requests()
             if supervisor.has_ended:
                 return
+            self.queue.wait_for_takers(_REST_SECONDS)
             due = supervisor.next_timeout()
             connections = supervisor.connections()
             ready_ones = watch.wait(connections, None if due is None else due - time.monotonic())

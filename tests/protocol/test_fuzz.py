@@ -28,10 +28,10 @@ from websocket_peer import (
     text,
 )
 
+from coinapi_ws import SessionState
 from coinapi_ws.events import Disconnected, Event
 from coinapi_ws.exceptions import ConfigurationError, ConnectError, UsageError
 from coinapi_ws.messages import Message
-from coinapi_ws.protocol import SessionState
 from coinapi_ws.protocol.websocket import MAX_UNSENT_PONG_BYTES, Closed, Rejected, WebSocket, WebSocketEvent
 from coinapi_ws.subscription import Scope
 
