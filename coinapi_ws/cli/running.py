@@ -141,5 +141,5 @@ def _ssl_context(ca_file: str | None) -> ssl.SSLContext | None:
     except ssl.SSLError:
         raise ConfigurationError(f"{ca_file} has no certificate in PEM form") from None
     except OSError as error:
-        raise ConfigurationError(f"cannot read {ca_file}: {os.strerror(error.errno)}") from None
+        raise ConfigurationError(f"cannot read {ca_file}: {os.strerror(error.errno or 0)}") from None
     return context
