@@ -84,7 +84,7 @@ class Worker:
         self._is_forked = False
         self._failure: BaseException | None = None
         self._traceback: TracebackType | None = None
-        _WORKERS.add(self)
+        _WORKERS[id(self)] = self
 
     @property
     def state(self) -> ClientState:
@@ -325,7 +325,7 @@ class Worker:
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None:
-            self._failure, self._traceback = error, error.__traceback__
+            self._traceback, self._failure = error.__traceback__, error  # in this order, as others look
         self.queue.discard()
 
     def _poke(self) -> None:
@@ -396,13 +396,18 @@ class _Watch:
         return selector
 
 
-#: All that the interpreter's end, and a forked child, have to think of.
-_WORKERS: Final[weakref.WeakSet[Worker]] = weakref.WeakSet()
+#: All that the interpreter's end, and a forked child, have to think of, by their ids.
+_WORKERS: Final[weakref.WeakValueDictionary[int, Worker]] = weakref.WeakValueDictionary()
+
+
+def _all_workers() -> list[Worker]:
+    # In one go: another thread may make one meanwhile, and an iteration would fail by that.
+    return [worker for reference in _WORKERS.valuerefs() if (worker := reference()) is not None]
 
 
 def _close_all_at_exit() -> None:
     """Give open connections a Close frame, for a moment; daemon threads end with the interpreter anyhow (F13, F14)."""
-    workers = list(_WORKERS)
+    workers = _all_workers()
     for worker in workers:
         worker.ask_to_close()
     begun = time.monotonic()
@@ -423,7 +428,7 @@ def _until(deadline: float) -> float:
 
 
 def _end_all_after_fork() -> None:
-    for worker in list(_WORKERS):
+    for worker in _all_workers():
         worker.end_after_fork()
 
 

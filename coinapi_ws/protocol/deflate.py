@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from codecs import getincrementaldecoder
 from typing import Final
 
 from wsproto.extensions import Extension
@@ -39,6 +40,8 @@ class BoundedDeflate(Extension):
         self._in_message = False
         self._compressed = False
         self._inflated_bytes = 0
+        self._is_text = False
+        self._utf8 = getincrementaldecoder("utf-8")()
 
     def enabled(self) -> bool:
         return self._enabled
@@ -74,7 +77,7 @@ class BoundedDeflate(Extension):
         if not self._is_control and not self._in_message:
             self._in_message = True
             self._compressed = rsv.rsv1
-            self._inflated_bytes = 0
+            self._begin_message(is_text=opcode is Opcode.TEXT)
         return RsvBits(True, False, False)
 
     def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
@@ -93,25 +96,37 @@ class BoundedDeflate(Extension):
         return rest
 
     def inflate_message(self, payload: bytes) -> bytes | CloseReason:
-        """Inflate a message of one frame, past wsproto; or return the close code that refuses it."""
-        self._inflated_bytes = 0
-        inflated = self._inflate(payload + _MESSAGE_END)
+        """Inflate a text of one frame, past wsproto; or return the close code that refuses it."""
+        self._begin_message(is_text=True)
+        inflated = self._inflate(payload + _MESSAGE_END, is_whole=True)
         self._begin_anew_if_due()
         return inflated
+
+    def _begin_message(self, *, is_text: bool) -> None:
+        self._inflated_bytes = 0
+        self._is_text = is_text
+        self._utf8.reset()
 
     def _begin_anew_if_due(self) -> None:
         if self._inflater.eof or not self._keep_context:
             # A final block ends the stream, and the next message begins a new one.
             self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
 
-    def _inflate(self, data: bytes) -> bytes | CloseReason:
+    def _inflate(self, data: bytes, *, is_whole: bool = False) -> bytes | CloseReason:
         room = self._max_message_bytes - self._inflated_bytes
         try:
             inflated = self._inflater.decompress(data, room + 1)
         except zlib.error:
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._inflated_bytes += len(inflated)
-        if len(inflated) > room:
+        is_too_big = len(inflated) > room
+        if self._is_text and (is_too_big or not is_whole):
+            # Of what is no UTF-8 and then too big the first is told, however it was cut.
+            try:
+                self._utf8.decode(inflated)
+            except UnicodeDecodeError:
+                return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+        if is_too_big:
             return CloseReason.MESSAGE_TOO_BIG
         if len(self._inflater.unused_data) > len(_FINAL_BLOCK_END):
             # zlib would gather what follows a final block for ever, and the message would lack it.

@@ -269,6 +269,17 @@ def test_a_malformed_body_keeps_its_status() -> None:
     assert (rejection.status, rejection.body) == (401, b"bad")
 
 
+@pytest.mark.parametrize("piece", [1, 2, 3, 100])
+def test_a_malformed_body_is_kept_up_to_where_it_breaks_however_it_is_cut(piece: int) -> None:
+    answer = b"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhello"
+    websocket, _ = start()
+    events: list[WebSocketEvent] = []
+    for begin in range(0, len(answer), piece):
+        websocket.receive_data(answer[begin : begin + piece])
+        events += websocket.events()
+    assert rejected(events).body == b"hell"
+
+
 def test_a_malformed_end_of_a_body_that_was_long_enough() -> None:
     head = b"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n"
     size = MAX_REJECT_BODY_BYTES
