@@ -63,7 +63,14 @@ TARGETS: Final = (
     Target("peak RSS, grown from few to many messages, MiB", "memory", "stream", 10.0, "", "growth_mib"),
     Target("peak RSS, grown from few to many messages, MiB", "memory", "inline", 10.0, "", "growth_mib"),
     Target("peak RSS, grown from few to many messages, MiB", "memory", "dispatched", 10.0, "", "growth_mib"),
-    Target("import time", "imports", "coinapi_ws", 1.5, "wsproto, ssl, json, selectors, threading", "import_ms"),
+    Target(
+        "import time",
+        "imports",
+        "import coinapi_ws",
+        1.5,
+        "import wsproto, ssl, json, selectors, threading",
+        "import_ms",
+    ),
 )
 
 
@@ -124,7 +131,7 @@ def memory_table(results: Results, names: list[str]) -> str:
 
 def import_table(results: Results, names: list[str]) -> str:
     rows = [[name, number(middle(results, "imports", name, "import_ms"), 1)] for name in names]
-    return f"## Import time\n\n{table(['import', 'ms'], rows, texts=1)}"
+    return f"## Import time\n\n{table(['statement', 'ms'], rows, texts=1)}"
 
 
 def target_table(results: Results) -> str:

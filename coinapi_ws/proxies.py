@@ -83,6 +83,8 @@ def proxy_of_environment(endpoint: Endpoint) -> Proxy | None:
 
 
 def _read_environment(endpoint: Endpoint) -> Proxy | ConfigurationError | None:
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
     from urllib.request import getproxies_environment, proxy_bypass  # http.client and more, rarely needed
 
     variables = getproxies_environment()

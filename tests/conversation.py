@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from websocket_peer import CLOSE, PING, PONG, TEXT, ClientReader, accept, close, frame, text
 
+from coinapi_ws import Pacer, Session, SessionState
 from coinapi_ws.auth import Secret
 from coinapi_ws.endpoints import endpoint_from
 from coinapi_ws.events import Connected, Disconnected, Event, Live
 from coinapi_ws.messages import Message
 from coinapi_ws.options import Options
-from coinapi_ws.protocol import Pacer, Session, SessionState
 from coinapi_ws.subscription import Scope, Subscription
 
 RECEIVED_NS: Final = 1_700_000_000_000_000_000

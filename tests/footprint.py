@@ -1,4 +1,4 @@
-"""What this process takes of the machine."""
+"""What a process takes of the machine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-_DESCRIPTORS = Path("/proc/self/fd")
-_MEMORY = Path("/proc/self/statm")
+_PROCESSES = Path("/proc")
+_DESCRIPTORS = _PROCESSES / "self/fd"
+_MEMORY = _PROCESSES / "self/statm"
 
 
 @dataclass(frozen=True)
@@ -32,5 +33,19 @@ def footprint() -> Footprint:
         threads=threading.active_count(),
         # Listing them takes one.
         descriptors=len(os.listdir(_DESCRIPTORS)) - 1 if _DESCRIPTORS.is_dir() else None,
-        resident_bytes=int(_MEMORY.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if _MEMORY.exists() else None,
+        resident_bytes=_resident_bytes(_MEMORY) if _MEMORY.exists() else None,
     )
+
+
+def footprint_of(pid: int) -> Footprint:
+    """Measure another process as it is, where the system has ``/proc``."""
+    process = _PROCESSES / str(pid)
+    return Footprint(
+        threads=len(os.listdir(process / "task")),
+        descriptors=len(os.listdir(process / "fd")),
+        resident_bytes=_resident_bytes(process / "statm"),
+    )
+
+
+def _resident_bytes(statm: Path) -> int:
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

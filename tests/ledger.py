@@ -14,6 +14,7 @@ import re
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from wire_tap import Tap, Wire
@@ -162,6 +163,13 @@ class Ledger(Tap):
         with self.lock:
             held = 0 if self._cut is None else len(self._cut.written_ns)
             return held + sum(len(account.texts) for account in self._accounts.values())
+
+    @property
+    def awaits_a_message(self) -> bool:
+        """Tell whether something that was written to the present connection can be delivered."""
+        with self.lock:
+            account = self._accounts.get(self._attempt)
+            return account is not None and bool(account.texts)
 
     def wires_with(self, pairs: set[Pair]) -> list[int]:
         """Return the numbers of the connections on which all of these began: what is skipped then can be seen."""
@@ -345,5 +353,9 @@ def _time_ns(text: str) -> int | None:
     found = _TIME.search(text)
     if found is None:
         return None
-    seconds = calendar.timegm(time.strptime(found[1], "%Y-%m-%dT%H:%M:%S"))
-    return seconds * 1_000_000_000 + int(found[2]) * 100
+    return _seconds(found[1]) * 1_000_000_000 + int(found[2]) * 100
+
+
+@lru_cache(maxsize=16)
+def _seconds(text: str) -> int:
+    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))

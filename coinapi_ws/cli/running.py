@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 from argparse import Namespace
@@ -140,5 +141,5 @@ def _ssl_context(ca_file: str | None) -> ssl.SSLContext | None:
     except ssl.SSLError:
         raise ConfigurationError(f"{ca_file} has no certificate in PEM form") from None
     except OSError as error:
-        raise ConfigurationError(f"cannot read {ca_file}: {error.strerror}") from None
+        raise ConfigurationError(f"cannot read {ca_file}: {os.strerror(error.errno or 0)}") from None
     return context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl as ssl_module
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -300,7 +301,9 @@ class Client:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if _is_ending():
+            return  # all were closed before, and of what is used here some may be gone
         worker: Worker | None = getattr(self, "_worker", None)  # there is none where the options were wrong
         if worker is not None and worker.is_left_open:
             shown = repr(self)

@@ -25,6 +25,8 @@ POLICIES: Final = (PAUSE, CONFLATE, DROP_OLDEST)
 _RESUME_PART: Final = 7 / 8
 #: Where conflating leaves more than this part, there is too little to conflate, and reading stops.
 _CONFLATED_PART: Final = 3 / 4
+#: Far more than is taken at once. What is read beyond it only takes memory and time from those who take.
+READ_AHEAD_BYTES: Final = 2 * 1024 * 1024
 #: A wait is no longer than this, so that Ctrl-C works where a wait cannot be interrupted (F17).
 _SLICE_SECONDS: Final = 0.2
 
@@ -41,7 +43,7 @@ class DeliveryQueue:
     One read of the socket may go beyond the bounds, or as many as a connection makes before a timer. Messages count,
     and frames that could not be decoded; events are few and never dropped, but for a sequence gap together with its
     message. ``on_room`` is called, from whichever thread takes, when a full queue has room again. Any thread may take;
-    only the I/O thread puts, which never blocks (F4, F12).
+    only the I/O thread puts, which does not block (F4, F12).
     """
 
     def __init__(self, policy: str, max_messages: int, max_bytes: int, on_room: Callable[[], object]) -> None:
@@ -53,6 +55,7 @@ class DeliveryQueue:
         self._drops: dict[tuple[str, str | None], Dropped] = {}
         self._monitor = Monitor()
         self._has_ended = False
+        self._is_awaited = False
         self._full_part = _CONFLATED_PART if policy == CONFLATE else 1.0
         self.is_full = False
         self.is_discarding = False
@@ -141,9 +144,24 @@ class DeliveryQueue:
             has_room = self.is_full and not self._reaches(self._full_part * _RESUME_PART)
             if has_room:
                 self.is_full = False
+            if self._is_awaited and self.bytes <= READ_AHEAD_BYTES:
+                self._monitor.notify_all()
         if has_room:
             self._on_room()
         return taken
+
+    def wait_for_takers(self, seconds: float) -> None:
+        """Where much is read ahead, let those who take catch up, for at most so long; for the policy to pause."""
+        if self.bytes <= READ_AHEAD_BYTES or self._policy != PAUSE:
+            return
+        deadline = time.monotonic() + seconds
+        with self._monitor.lock:
+            self._is_awaited = True
+            while (
+                self.bytes > READ_AHEAD_BYTES and not self.is_discarding and (left := deadline - time.monotonic()) > 0
+            ):
+                self._monitor.wait(left)
+            self._is_awaited = False
 
     def end(self) -> None:
         """Say that nothing more is put."""

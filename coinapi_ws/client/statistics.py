@@ -102,7 +102,7 @@ class Statistics:
         self.duplicates = 0
         self.lives = 0
         self.last_received_ns: int | None = None
-        #: Two threads may add what two sessions have counted.
+        #: Two threads may add what two sessions have counted, and gaps.
         self._lock = threading.Lock()
         #: Sessions that have ended, of which not all is decoded, or the other way round.
         self._ending: list[Counted] = []
@@ -146,7 +146,8 @@ class Statistics:
         for item in items:
             if isinstance(item, Gap):
                 name = type(item).__name__
-                self.gaps[name] = self.gaps.get(name, 0) + 1
+                with self._lock:
+                    self.gaps[name] = self.gaps.get(name, 0) + 1
         first = next(filter(is_market_data, items), None)
         if first is not None and time_text_of(first) is not None:
             self._latencies.append((first.received_ns, first.received_ns - time_ns_of(first)))

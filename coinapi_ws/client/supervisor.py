@@ -278,9 +278,9 @@ class Supervisor:
             for item in items:
                 if isinstance(item, Live):
                     self._note_live(connection, now)
+            counts = self._statistics.receive(frames, now)
             self._pass_on(connection, frames, *weight_of(frames))
-            # Nobody waits for the rest. Messages count from what makes a connection live.
-            if counts := self._statistics.receive(frames, now):
+            if counts:  # nobody waits for this
                 self._quiet.received(counts, now, self._statistics.last_received_ns or 0)
             for frame in frames:
                 if isinstance(frame, Frame) and isinstance(frame.decoded, ReconnectNotice):

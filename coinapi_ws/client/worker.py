@@ -37,6 +37,8 @@ from .wakeup import Wakeup
 EXIT_SECONDS: Final = 2.0
 _DELIVERING_AT_EXIT_SECONDS: Final = 1.5
 _LONGEST_SELECT_SECONDS: Final = 3600.0
+#: So long at a time reading rests where callbacks are far behind. A server's Ping can wait that long.
+_REST_SECONDS: Final = 0.02
 _FORKED: Final = "the process was forked, and the client stays with the parent; make a new one here"
 
 
@@ -82,7 +84,7 @@ class Worker:
         self._is_forked = False
         self._failure: BaseException | None = None
         self._traceback: TracebackType | None = None
-        _WORKERS.add(self)
+        _WORKERS[id(self)] = self
 
     @property
     def state(self) -> ClientState:
@@ -260,6 +262,7 @@ class Worker:
             self._take_requests()
             if supervisor.has_ended:
                 return
+            self.queue.wait_for_takers(_REST_SECONDS)
             due = supervisor.next_timeout()
             connections = supervisor.connections()
             ready_ones = watch.wait(connections, None if due is None else due - time.monotonic())
@@ -322,7 +325,7 @@ class Worker:
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None:
-            self._failure, self._traceback = error, error.__traceback__
+            self._traceback, self._failure = error.__traceback__, error  # in this order, as others look
         self.queue.discard()
 
     def _poke(self) -> None:
@@ -393,13 +396,18 @@ class _Watch:
         return selector
 
 
-#: All that the interpreter's end, and a forked child, have to think of.
-_WORKERS: Final[weakref.WeakSet[Worker]] = weakref.WeakSet()
+#: All that the interpreter's end, and a forked child, have to think of, by their ids.
+_WORKERS: Final[weakref.WeakValueDictionary[int, Worker]] = weakref.WeakValueDictionary()
+
+
+def _all_workers() -> list[Worker]:
+    # In one go: another thread may make one meanwhile, and an iteration would fail by that.
+    return [worker for reference in _WORKERS.valuerefs() if (worker := reference()) is not None]
 
 
 def _close_all_at_exit() -> None:
     """Give open connections a Close frame, for a moment; daemon threads end with the interpreter anyhow (F13, F14)."""
-    workers = list(_WORKERS)
+    workers = _all_workers()
     for worker in workers:
         worker.ask_to_close()
     begun = time.monotonic()
@@ -420,7 +428,7 @@ def _until(deadline: float) -> float:
 
 
 def _end_all_after_fork() -> None:
-    for worker in list(_WORKERS):
+    for worker in _all_workers():
         worker.end_after_fork()
 
 

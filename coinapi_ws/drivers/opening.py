@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import TypeAlias
 
-import certifi
-
 from ..exceptions import CoinAPIError, ConfigurationError, ConnectError, ProxyError
 from ..options import Options
 from ..proxies import Proxy, proxy_of_environment
@@ -34,6 +32,8 @@ class Opening:
     ) -> None:
         if ssl_context is not None:
             _check_context(ssl_context)
+        if ssl_context is None and options.endpoint.tls:
+            ssl_context = default_ssl_context()  # made here and not in begin, since it imports
         self._options = options
         self._ssl_context = ssl_context
         self._resolve = resolve or resolve_host
@@ -56,7 +56,7 @@ class Opening:
         return Transport(
             endpoint.host,
             addresses,
-            ssl_context=(self._ssl_context or default_ssl_context()) if endpoint.tls else None,
+            ssl_context=self._ssl_context if endpoint.tls else None,
             server_hostname=options.server_hostname,
             deadline=deadline,
             tunnel=tunnel,
@@ -89,7 +89,9 @@ def resolve_host(host: str, port: int) -> list[Address]:
 @lru_cache(maxsize=1)
 def default_ssl_context() -> ssl.SSLContext:
     """Return a context that verifies with certifi's roots; TLS 1.2 at least."""
-    context = ssl.create_default_context(cafile=certifi.where())
+    from certifi import where  # imports much more, of no use without TLS or with a context of one's own
+
+    context = ssl.create_default_context(cafile=where())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 

@@ -13,10 +13,11 @@ from peers import PATIENCE_SECONDS
 
 from coinapi_ws import Dropped, Live, Message, SequenceGap, Undecodable
 from coinapi_ws.client import queueing
-from coinapi_ws.client.queueing import DeliveryQueue
+from coinapi_ws.client.queueing import READ_AHEAD_BYTES, DeliveryQueue
 
 GAP = SequenceGap(type="book", symbol_id=BTC, expected=5, received=9)
 LIVE = Live(received_ns=0)
+FOREVER = 100 * PATIENCE_SECONDS
 
 
 class Made(DeliveryQueue):
@@ -429,6 +430,41 @@ def test_a_wait_has_an_end() -> None:
     queue, begun = Made(), time.monotonic()
     assert queue.take(1, timeout=0.25) == []
     assert time.monotonic() - begun >= 0.25
+
+
+def far_ahead(policy: str = "pause") -> Made:
+    """A queue in which more waits than is worth reading ahead."""
+    queue = Made(policy, messages=1000, size=10 * READ_AHEAD_BYTES)
+    queue.put([trade(1), LIVE], READ_AHEAD_BYTES)
+    queue.put([trade(2)], 1)
+    return queue
+
+
+@pytest.mark.parametrize("policy", ["pause", "conflate", "drop_oldest"])
+def test_who_reads_goes_on_at_once_where_little_waits_or_all_has_to_be_read(policy: str) -> None:
+    queue = Made(policy)
+    queue.put([trade(1)], READ_AHEAD_BYTES if policy == "pause" else 100)
+    queue.wait_for_takers(FOREVER)
+    if policy != "pause":
+        far_ahead(policy).wait_for_takers(FOREVER)
+
+
+@pytest.mark.parametrize("end", [lambda queue: queue.take(1), Made.discard], ids=["taken", "discarded"])
+def test_who_reads_far_ahead_waits_until_somebody_takes(end: Callable[[Made], object]) -> None:
+    queue = far_ahead()
+    taker = threading.Thread(target=end, args=(queue,))
+    taker.start()
+    queue.wait_for_takers(FOREVER)
+    assert queue.bytes == 1 or queue.is_discarding
+    taker.join(PATIENCE_SECONDS)
+    assert not taker.is_alive()
+
+
+def test_who_reads_far_ahead_waits_so_long_and_no_longer() -> None:
+    queue = far_ahead()
+    queue.wait_for_takers(0)
+    queue.wait_for_takers(1e-3)
+    assert queue.messages == 2
 
 
 def test_several_threads_share_out_what_comes_and_all_end() -> None:

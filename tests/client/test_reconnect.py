@@ -7,7 +7,6 @@ import logging
 import select
 import selectors
 import traceback
-import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -239,6 +238,7 @@ def test_a_thousand_attempts_leave_nothing_behind_f6(
 
     attempt(100)
     gc.collect()
+    tracemalloc = pytest.importorskip("tracemalloc")  # PyPy has none
     tracemalloc.start()
     try:
         objects, before = len(gc.get_objects()), tracemalloc.get_traced_memory()[0]

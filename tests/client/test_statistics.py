@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from typing import Any
+
 import pytest
 from builders import asset, heartbeat, ns, trade
 
@@ -89,6 +93,34 @@ def test_gaps_are_counted_by_class() -> None:
     counted.deliver([gap, trade(1), cut, gap])
     counted.deliver([gap])
     assert counted.gaps == {"SequenceGap": 3, "ConnectionGap": 1}
+
+
+class Yielding(dict[str, int]):
+    """Lets the other thread run between a look and what follows from it."""
+
+    def get(self, *arguments: Any) -> Any:
+        found = super().get(*arguments)
+        time.sleep(0)
+        return found
+
+
+def test_two_threads_may_count_gaps() -> None:
+    """The I/O thread decodes what ends a gap, while the dispatcher is still at what came before."""
+    counted, begin = Statistics(), threading.Barrier(2)
+    counted.gaps = Yielding()
+    gap = SequenceGap(type="book", symbol_id="X", expected=1, received=3)
+
+    def deliver() -> None:
+        begin.wait()
+        for _ in range(1000):
+            counted.deliver([gap])
+
+    threads = [threading.Thread(target=deliver) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counted.gaps == {"SequenceGap": 2000}
 
 
 class Session:

@@ -64,6 +64,26 @@ def test_a_client_that_was_never_started(canary_key: str) -> None:
     run_to_end("client = new_client(); client.on(Trade, see); say_time()", "ws://127.0.0.1:9/", canary_key)
 
 
+def test_clients_that_others_make_at_the_end(canary_key: str) -> None:
+    """Another thread may, between any two steps of those that look for the clients there are."""
+    program = """
+client, made = live_client(), []
+
+def meanwhile(frame, event, argument):
+    if event == "return":
+        made.append(new_client())
+    if len(made) == 20:
+        sys.setprofile(None)
+
+atexit.register(sys.setprofile, meanwhile)  # the last one registered is the first to run
+say_time()
+"""
+    with Simulator(activity=20) as simulator:
+        run_to_end(program, simulator.url, canary_key)
+        simulator.settle()
+        assert simulator.closes_received == [(1000, "")]
+
+
 def test_callbacks_that_never_return(canary_key: str) -> None:
     """F13: all clients together have EXIT_SECONDS, and the connections are closed though callbacks go on."""
     program = "clients = []\nfor _ in range(3): seen.clear(); clients.append(live_client(stick))\nsay_time()"

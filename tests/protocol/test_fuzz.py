@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
@@ -29,10 +28,10 @@ from websocket_peer import (
     text,
 )
 
+from coinapi_ws import SessionState
 from coinapi_ws.events import Disconnected, Event
 from coinapi_ws.exceptions import ConfigurationError, ConnectError, UsageError
 from coinapi_ws.messages import Message
-from coinapi_ws.protocol import SessionState
 from coinapi_ws.protocol.websocket import MAX_UNSENT_PONG_BYTES, Closed, Rejected, WebSocket, WebSocketEvent
 from coinapi_ws.subscription import Scope
 
@@ -245,6 +244,7 @@ def test_a_websocket_alone_ends_once_whatever_comes(received: bytes, compression
 def test_memory_is_bounded_while_a_peer_floods(converse: Converse, endless: bytes) -> None:
     talk = converse(max_message_bytes=1000).live()
     kept = []
+    tracemalloc = pytest.importorskip("tracemalloc")  # PyPy has none
     tracemalloc.start()
     for _ in range(2):
         for _ in range(300):

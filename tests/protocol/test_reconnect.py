@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coinapi_ws import Backoff
 from coinapi_ws.events import Cause
 from coinapi_ws.exceptions import (
     AuthenticationError,
@@ -18,7 +19,6 @@ from coinapi_ws.exceptions import (
     RateLimited,
     ServerRejected,
 )
-from coinapi_ws.protocol import Backoff
 from coinapi_ws.protocol.reconnect import FINAL_CAUSES, classify_close, classify_error, classify_status
 
 ALMOST_ONE = 1 - 2**-53

@@ -10,6 +10,7 @@ import pytest
 from conversation import ADA, BOOKS, BTC, HEARTBEAT, QUOTES, RECEIVED_NS, TRADES, Conversation, trade
 from websocket_peer import BINARY, PING, accept, frame, text
 
+from coinapi_ws import Frame, Frames
 from coinapi_ws.decoding import Decoder
 from coinapi_ws.events import SequenceGap, Undecodable
 from coinapi_ws.exceptions import ConfigurationError, UsageError
@@ -24,7 +25,6 @@ from coinapi_ws.messages import (
     ReconnectNotice,
     Trade,
 )
-from coinapi_ws.protocol import Frame, Frames
 from coinapi_ws.protocol.pacing import MARGIN_SECONDS
 from coinapi_ws.subscription import Scope, Subscription
 

@@ -8,9 +8,9 @@ import pytest
 from conversation import HEARTBEAT, TRADES, Conversation, error, trade
 from websocket_peer import BINARY, PING, accept, close, frame, text
 
+from coinapi_ws import SessionState
 from coinapi_ws.events import Cause
 from coinapi_ws.exceptions import AuthenticationError, ConnectionClosed, ConnectTimeout, RateLimited
-from coinapi_ws.protocol import SessionState
 
 Converse = Callable[..., Conversation]
 

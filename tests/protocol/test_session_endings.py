@@ -12,6 +12,7 @@ import pytest
 from conversation import HEARTBEAT, TRADES, Conversation, error, trade
 from websocket_peer import BINARY, CONTINUATION, TEXT, accept, close, frame, refuse, text
 
+from coinapi_ws import SessionState
 from coinapi_ws.auth import Secret
 from coinapi_ws.events import Cause, Disconnected
 from coinapi_ws.exceptions import (
@@ -28,7 +29,6 @@ from coinapi_ws.exceptions import (
     UsageError,
 )
 from coinapi_ws.messages import ErrorMessage
-from coinapi_ws.protocol import SessionState
 
 Converse = Callable[..., Conversation]
 

@@ -11,12 +11,12 @@ import pytest
 from conversation import ADA, BTC, HEARTBEAT, QUOTES, RECEIVED_NS, TRADES, Conversation, error, trade
 from websocket_peer import PING, PONG, TEXT, accept, close, frame, text
 
+from coinapi_ws import Pacer, Session, SessionState
 from coinapi_ws.auth import Secret
 from coinapi_ws.endpoints import endpoint_from
 from coinapi_ws.events import Connected, Live
 from coinapi_ws.exceptions import ConfigurationError, UsageError
 from coinapi_ws.options import Options
-from coinapi_ws.protocol import Pacer, Session, SessionState
 from coinapi_ws.protocol.pacing import MARGIN_SECONDS
 from coinapi_ws.subscription import Scope, Subscription
 

@@ -8,8 +8,8 @@ import pytest
 from conversation import HEARTBEAT, QUOTES, TRADES, Conversation, trade
 from websocket_peer import CLOSE, accept, close, frame
 
+from coinapi_ws import SessionState
 from coinapi_ws.events import Cause
-from coinapi_ws.protocol import SessionState
 from coinapi_ws.protocol.pacing import MARGIN_SECONDS
 
 Converse = Callable[..., Conversation]

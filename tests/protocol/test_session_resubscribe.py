@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from conversation import ADA, BTC, TRADES, Conversation
 
+from coinapi_ws import Pacer
 from coinapi_ws.events import SequenceGap
 from coinapi_ws.messages import Book, Message
-from coinapi_ws.protocol import Pacer
 from coinapi_ws.subscription import Scope, Subscription
 
 Converse = Callable[..., Conversation]

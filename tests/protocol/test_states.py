@@ -9,9 +9,9 @@ import pytest
 from conversation import HEARTBEAT, TRADES, Conversation, trade
 from websocket_peer import accept, close, refuse, text
 
+from coinapi_ws import SessionState
 from coinapi_ws.events import Disconnected
 from coinapi_ws.exceptions import ConnectError, UsageError
-from coinapi_ws.protocol import SessionState
 from coinapi_ws.protocol.states import TRANSITIONS, Step
 
 Converse = Callable[..., Conversation]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -194,6 +193,7 @@ def test_memory_stays_bounded_over_a_long_time(clock: VirtualClock, tmp_path: Pa
             asleep(simulator, "trade"),
         ):
             clock.advance(0.05)  # what is made once has been made
+            tracemalloc = pytest.importorskip("tracemalloc")  # PyPy has none
             tracemalloc.start()
             try:
                 for _ in range(1000):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -127,6 +126,7 @@ def test_an_http_client_reads_the_refusal(simulator: Simulator) -> None:
 def test_a_body_of_100_mb_takes_no_memory_of_the_server(simulator: Simulator) -> None:
     size = 100 * 1024 * 1024
     buffer = bytearray(1024 * 1024)
+    tracemalloc = pytest.importorskip("tracemalloc")  # PyPy has none
     tracemalloc.start()
     try:
         simulator.faults.refuse_upgrades(502, body="at first", body_size=size)

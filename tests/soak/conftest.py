@@ -12,7 +12,6 @@ import pytest
 #: Environment variables.
 SECONDS_VARIABLE: Final = "COINAPI_WS_SOAK_SECONDS"
 SEED_VARIABLE: Final = "COINAPI_WS_SOAK_SEED"
-DEFAULT_SECONDS: Final = 600.0
 
 #: A run that hangs at its end shows where every thread stands, and ends.
 _PATIENCE_SECONDS: Final = 300.0
@@ -21,24 +20,26 @@ _REPORT: Final = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session")
-def soak_seconds() -> float:
-    """How long the chaos lasts; the other runs take a part of it."""
-    return float(os.environ.get(SECONDS_VARIABLE, DEFAULT_SECONDS))
-
-
-@pytest.fixture(scope="session")
 def seed() -> int:
     return int(os.environ.get(SEED_VARIABLE, "1"))
 
 
-@pytest.fixture(autouse=True)
-def patience(soak_seconds: float, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """Take the place of pytest's ``faulthandler_timeout``, which is shorter than a run."""
+@pytest.fixture
+def lasting(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[float], float]]:
+    """A function from the seconds that a run lasts by itself to those that it is to last.
+
+    From then on it also takes the place of pytest's ``faulthandler_timeout``, which is shorter than a run.
+    """
     with capfd.disabled():
         errors: TextIO = os.fdopen(os.dup(2), "w")
+
+    def chosen(seconds: float) -> float:
+        seconds = float(os.environ.get(SECONDS_VARIABLE, seconds))
+        faulthandler.dump_traceback_later(seconds + _PATIENCE_SECONDS, exit=True, file=errors)
+        return seconds
+
     with errors:
-        faulthandler.dump_traceback_later(soak_seconds + _PATIENCE_SECONDS, exit=True, file=errors)
-        yield
+        yield chosen
         faulthandler.cancel_dump_traceback_later()
 
 

@@ -11,9 +11,11 @@ import pytest
 from chaos import MAX_MESSAGE_BYTES, WANTED, Chaos
 from footprint import Footprint, footprint
 from ledger import Ledger
+from sums import check_stats, check_sums, told_sums
 
 from coinapi_ws import Backoff, Client, ClientState, Event, Message, Pacer
 
+SECONDS: Final = 600.0
 #: Nothing that is to come back takes that long.
 PATIENCE_SECONDS: Final = 30.0
 #: After this part of the run all caches are warm.
@@ -99,16 +101,17 @@ def test_every_message_is_delivered_or_told_missing_and_nothing_grows(
     client: Client,
     ledger: Ledger,
     seed: int,
-    soak_seconds: float,
+    lasting: Callable[[float], float],
     report: Callable[[str], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """F5 to F9, F12: dropped, stalled, refused, starved, restarted, at random by seed."""
+    seconds = lasting(SECONDS)
     client.start()
     began = time.monotonic()
-    rage(chaos, client, ledger, soak_seconds * WARM_UP_PART, caplog)
+    rage(chaos, client, ledger, seconds * WARM_UP_PART, caplog)
     before = settle(chaos, client, ledger)
-    rage(chaos, client, ledger, soak_seconds * (1 - WARM_UP_PART), caplog)
+    rage(chaos, client, ledger, seconds * (1 - WARM_UP_PART), caplog)
     after = settle(chaos, client, ledger)
     took = time.monotonic() - began
 
@@ -124,44 +127,14 @@ def test_every_message_is_delivered_or_told_missing_and_nothing_grows(
     report(f"  at the end:    {after}")
     for disagreement in ledger.disagreements:
         report(f"  {disagreement}")
-    check_sums(chaos, ledger)
-    check_stats(client, ledger)
+    check_sums(ledger)
+    check_stats(client.stats(), ledger)
+    assert ledger.counts["skipped"] == chaos.frames_lost
     assert chaos.dawdler.times > 0
     assert client.stats().queued_most >= MAX_QUEUED_MESSAGES
     assert (after.threads, after.descriptors) == (before.threads, before.descriptors)
     if before.resident_bytes is not None and after.resident_bytes is not None:
         assert after.resident_bytes - before.resident_bytes < MOST_GROWTH_BYTES
-
-
-def check_sums(chaos: Chaos, ledger: Ledger) -> None:
-    counts = ledger.counts
-    assert ledger.disagreements == []
-    assert counts["written"] == (
-        counts["delivered"]
-        + counts["covered by connection gaps"]
-        + counts["written too late"]
-        + counts["written to nobody"]
-        + counts["left over at the close"]
-    )
-    assert counts["skipped"] == chaos.frames_lost
-    assert counts["skipped"] == (
-        counts["skipped, told by sequence gaps"]
-        + counts["skipped, counted as jumps"]
-        + counts["skipped, covered by connection gaps"]
-    )
-    assert ledger.outstanding == ledger.open_wires == 0
-
-
-def check_stats(client: Client, ledger: Ledger) -> None:
-    stats, counts = client.stats(), ledger.counts
-    assert stats.delivered == counts["messages"]
-    assert stats.undelivered == counts["left over at the close"]
-    assert (stats.dropped, stats.conflated, stats.unhandled, stats.surplus, stats.queued) == (0, 0, 0, 0, 0)
-    assert stats.reconnects == counts["Live"] - 1
-    assert dict(stats.gaps) == {name: counts[name] for name in ("SequenceGap", "ConnectionGap") if counts[name]}
-    assert dict(stats.jumps) == dict(ledger.jumps)
-    assert sum(stats.messages.values()) == counts["delivered"] + stats.undelivered
-    assert stats.callback_failures == 0
 
 
 def summary(chaos: Chaos, client: Client, ledger: Ledger, seed: int, seconds: float) -> Iterator[str]:
@@ -170,18 +143,6 @@ def summary(chaos: Chaos, client: Client, ledger: Ledger, seed: int, seconds: fl
     yield "  done: " + ", ".join(f"{count} {name}" for name, count in sorted(chaos.done.items()))
     for kind, count in ledger.cuts.most_common():
         yield f"  {count:6} ended: {kind}"
-    yield (
-        f"  {counts['written']} messages written = {counts['delivered']} delivered"
-        f" + {counts['covered by connection gaps']} covered by {counts['ConnectionGap']} connection gaps"
-        f" + {counts['written too late']} written to connections that the client had left, after their successors began"
-        f" + {counts['written to nobody']} errors and notices before a hello"
-        f" + {counts['left over at the close']} left over at the close"
-    )
-    yield (
-        f"  {counts['skipped']} messages skipped = {counts['skipped, told by sequence gaps']} told by sequence gaps"
-        f" + {counts['skipped, counted as jumps']} counted as jumps"
-        f" + {counts['skipped, covered by connection gaps']} covered by connection gaps;"
-        f" {counts['SequenceGap']} sequence gaps, those of repetitions included"
-    )
+    yield from told_sums(ledger)
     yield f"  {chaos.dawdler.times} slow callbacks, {stats.queued_most} messages queued at most"
     yield f"  {dict(stats.gaps)}, {sum(stats.jumps.values())} jumps of {len(stats.jumps)} sequences"

@@ -17,8 +17,7 @@ from coinapi_ws import Backoff, Client, Event, Message, Pacer
 from coinapi_ws.simulator import Simulator
 
 PATIENCE_SECONDS: Final = 30.0
-#: The chaos run takes the rest.
-PART_OF_THE_TIME: Final = 0.2
+SECONDS: Final = 120.0
 WARM_UP_PART: Final = 0.3
 MOST_GROWTH_BYTES: Final = 10 * 2**20
 ACTIVITY: Final = 10.0
@@ -191,11 +190,11 @@ def test_trades_come_once_and_books_never_go_back_over_many_handovers(
     client: Client,
     reference: Reference,
     seed: int,
-    soak_seconds: float,
+    lasting: Callable[[float], float],
     report: Callable[[str], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    seconds = soak_seconds * PART_OF_THE_TIME
+    seconds = lasting(SECONDS)
     check_turns(hand_over, pair, client, reference, seed, seconds, report, caplog)
     stats = client.stats()
     assert (stats.reconnects, dict(stats.gaps)) == (reference.handovers, {})
@@ -207,10 +206,10 @@ def test_what_is_missing_where_handovers_are_cut_is_told(
     client: Client,
     reference: Reference,
     seed: int,
-    soak_seconds: float,
+    lasting: Callable[[float], float],
     report: Callable[[str], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     reference.may_be_cut = True
-    seconds = soak_seconds * PART_OF_THE_TIME
+    seconds = lasting(SECONDS)
     check_turns(hand_over_and_cut, pair, client, reference, seed, seconds, report, caplog)
