@@ -10,7 +10,7 @@ import json
 import os
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, NoReturn
 from urllib.parse import quote
 
@@ -30,24 +30,54 @@ _SHORTEST_REDACTED: Final = 6
 _JSON_TEXT: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
+class _Hidden:
+    """What holds a secret on its way to the wire: equal to any other of its kind, but neither printed nor pickled.
+
+    So a traceback with locals does not show it, nor the repr of what it is put into, such as wsproto's events (W1).
+    What a method of str or bytes makes of it is plain again.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return _REDACTED
+
+    __str__ = __repr__
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a secret is not pickled; pass the key again where it is needed")
+
+
+class HiddenText(_Hidden, str):
+    __slots__ = ()
+    __str__ = str.__str__
+
+
+class HiddenBytes(_Hidden, bytes):
+    __slots__ = ()
+
+
+class HiddenBuffer(_Hidden, bytearray):
+    __slots__ = ()
+
+
 class Secret:
-    """A string that never prints: not by ``str``, ``repr``, ``vars``, ``pickle`` or formatting."""
+    """A string that never prints: not by ``str``, ``repr``, ``vars``, ``pickle`` or formatting. A copy is itself."""
 
     __slots__ = ("_forms", "_value")
 
     def __init__(self, value: str) -> None:
         # Anything else is found by is_sendable: raising here would show it.
-        value = value if isinstance(value, str) else ""  # type: ignore[redundant-expr]
+        value = HiddenText(value if isinstance(value, str) else "")  # type: ignore[redundant-expr]
         self._value = value
-        encoded = value.encode("utf-8", "surrogatepass")  # the environment may hold what is no UTF-8
-        basic = b64encode(b"coinapi:" + encoded).decode()
+        encoded = HiddenBytes(value.encode("utf-8", "surrogatepass"))  # the environment may hold what is no UTF-8
         # Each form that the key takes on the wire.
-        forms = {value, quote(encoded, safe=""), basic} if len(value) >= _SHORTEST_REDACTED else ()
-        self._forms = tuple(forms)
+        is_long = len(value) >= _SHORTEST_REDACTED
+        self._forms = tuple(map(HiddenText, {value, quote(encoded, safe=""), _basic(encoded)} if is_long else ()))
 
     def reveal(self) -> str:
         """Return the plain value; keep it out of local variables of code that may raise."""
-        return self._value
+        return str(self._value)
 
     @property
     def is_sendable(self) -> bool:
@@ -72,8 +102,17 @@ class Secret:
     def __str__(self) -> str:
         return _REDACTED
 
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled; pass the key again where it is needed")
+
+    def __getstate__(self) -> NoReturn:
+        self.__reduce__()
 
 
 def api_key_secret(api_key: str | Secret | None) -> Secret | None:
@@ -107,28 +146,30 @@ def check_method(auth: str, *, has_jwt: bool) -> None:
 def authorized_target(target: str, auth: str, key: Secret) -> str:
     """Return the request target with the key in it, for ``query`` and ``path``; else as it is."""
     if auth == "query":
-        return f"{target}{'&' if '?' in target else '?'}apikey={quote(key.reveal(), safe='')}"
+        return HiddenText(f"{target}{'&' if '?' in target else '?'}apikey={quote(key.reveal(), safe='')}")
     if auth == "path":
         path, mark, query = target.partition("?")
-        return f"{path.rstrip('/')}/APIKEY-{quote(key.reveal(), safe='')}{mark}{query}"
+        return HiddenText(f"{path.rstrip('/')}/APIKEY-{quote(key.reveal(), safe='')}{mark}{query}")
     return target
 
 
 def authorization_headers(auth: str, key: Secret, jwt: Secret | None) -> list[tuple[bytes, bytes]]:
     """Return the headers that carry the key and the JWT; empty where they travel elsewhere."""
-    forms: Mapping[str, tuple[bytes, str]] = {
-        "header": (b"X-CoinAPI-Key", "{key}"),
-        "authorization": (b"Authorization", "{key}"),
-        "basic": (b"Authorization", "Basic {basic}"),
-    }
-    headers = []
-    if auth in forms:
-        name, form = forms[auth]
-        basic = b64encode(b"coinapi:" + key.reveal().encode()).decode()
-        headers.append((name, form.format(key=key.reveal(), basic=basic).encode("ascii")))
+    headers: list[tuple[bytes, bytes]] = []
+    encoded = HiddenBytes(key.reveal().encode())
+    if auth == "header":
+        headers.append((b"X-CoinAPI-Key", encoded))
+    elif auth == "authorization":
+        headers.append((b"Authorization", encoded))
+    elif auth == "basic":
+        headers.append((b"Authorization", HiddenBytes(b"Basic " + _basic(encoded).encode())))
     if jwt is not None:
-        headers.append((b"Authorization", b"Bearer " + jwt.reveal().encode("ascii")))
+        headers.append((b"Authorization", HiddenBytes(b"Bearer " + jwt.reveal().encode("ascii"))))
     return headers
+
+
+def _basic(key: bytes) -> str:
+    return b64encode(b"coinapi:" + key).decode()
 
 
 def redact_json(text: str, redact: Callable[[str], str]) -> str:

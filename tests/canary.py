@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import logging
 import secrets
+import subprocess
 import sys
 import threading
 import traceback
@@ -185,6 +186,7 @@ class Watch(logging.Handler):
     def _consumed_by_tests(self, patch: pytest.MonkeyPatch) -> None:
         """Look at what a test takes for itself: the output that it reads, the exceptions that it expects."""
         readouterr, leave_raises = pytest.CaptureFixture.readouterr, pytest.RaisesExc.__exit__
+        communicate = subprocess.Popen.communicate
 
         def read(fixture: pytest.CaptureFixture[Any]) -> Any:
             captured = readouterr(fixture)
@@ -197,5 +199,12 @@ class Watch(logging.Handler):
             self.look_at_error("expected exception", value, captured_locals=False)
             return leave_raises(raises, kind, value, trace)
 
+        def hear(child: subprocess.Popen[Any], *args: Any, **more: Any) -> Any:
+            said = communicate(child, *args, **more)
+            for text in said:
+                self.look("output of a subprocess", text)
+            return said
+
+        patch.setattr(subprocess.Popen, "communicate", hear)
         patch.setattr(pytest.CaptureFixture, "readouterr", read)
         patch.setattr(pytest.RaisesExc, "__exit__", leave)

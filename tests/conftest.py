@@ -52,8 +52,9 @@ def no_threads_left(no_real_key: None) -> Iterator[None]:
 def canary(request: pytest.FixtureRequest, _canary: Canary) -> Iterator[None]:
     """Fail the test in which the canary key appears where no key may.
 
-    Looked at are log records of every level, warnings, output, exceptions that nobody caught, and those that
-    `pytest.raises` expects. A repr, a file or a subprocess's output the test shows to `assert_no_canary`.
+    Looked at are log records of every level, warnings, output, that of subprocesses which end too, exceptions that
+    nobody caught, and those that `pytest.raises` expects. A repr, a file or a line that a subprocess says while it
+    runs, the test shows to `assert_no_canary`.
     """
     watch = request.node.stash[WATCH] = Watch(_canary)
     with watch.listening():
@@ -69,6 +70,12 @@ def _canary() -> Canary:
 def canary_key(_canary: Canary) -> str:
     """The API key to use in every test."""
     return _canary.key
+
+
+@pytest.fixture(scope="session")
+def has_canary(_canary: Canary) -> Callable[[str], bool]:
+    """A function that says whether a text holds the key, or half of it, in any form."""
+    return _canary.is_in
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +114,9 @@ def pytest_runtest_makereport(
     report = yield
     watch = item.stash.get(WATCH, None)
     if watch is None:
+        # A fixture of the same name, nearer to the test, would take its place.
+        if call.when == "call":
+            report.outcome, report.longrepr = "failed", "no canary listened: another fixture has its name"
         return report
     for title, text in report.sections:
         # Log records were looked at one by one, before formatting and whatever the level.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 import ssl
@@ -57,6 +58,28 @@ class Listener(socket.socket):
 def listening(backlog: int = 16, host: str = "127.0.0.1") -> Listener:
     """A socket that listens on a free port; connecting to it succeeds before anyone accepts."""
     return Listener(host, backlog)
+
+
+@contextmanager
+def silent_address() -> Iterator[Address]:
+    """An address that never answers: its queue of connections is full, so the kernel drops what knocks."""
+    with listening(backlog=0) as full:
+        callers = []
+        try:
+            while True:
+                caller = socket.socket()
+                callers.append(caller)
+                caller.setblocking(False)
+                assert caller.connect_ex(full.getsockname()) in (0, errno.EINPROGRESS)
+                try:
+                    caller.getpeername()
+                except OSError:
+                    break
+                assert len(callers) < 10, "the queue is never full"
+            yield address_of(full)
+        finally:
+            for caller in callers:
+                caller.close()
 
 
 def accept(listener: Listener) -> socket.socket:

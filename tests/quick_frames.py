@@ -105,7 +105,14 @@ def said(message: Message | Undecodable) -> Any:
 
 def usual_frame(type_name: str, **members: Any) -> str:
     """Return a frame of this type with a value for each field, as the live service writes them."""
-    values = {"Text": "text", "Time": "2024-04-21T13:26:34.6972320Z", "Number": 95.5, "Count": 7, "Flag": False}
+    values: dict[str, Any] = {
+        "Text": "text",
+        "Time": "2024-04-21T13:26:34.6972320Z",
+        "Number": 95.5,
+        "Count": 7,
+        "Flag": False,
+    }
+    values |= {"Items": ["text"], "Json": {"a": None}}
     levels = {"Levels": [{"price": 1.5, "size": 2.5}] * 2}
     levels["LevelsL3"] = [{"id": "a", **level, "update_type": "ADD"} for level in levels["Levels"]]
     fields = {name: (values | levels)[kind] for name, kind in MESSAGE_TYPES[type_name].kinds.items()}

@@ -86,6 +86,15 @@ def test_latency_memory_and_imports_are_measured(tmp_path: Path) -> None:
     assert rows_of(output, "import coinapi_ws")[0][0] > 0
 
 
+def test_each_part_whose_instructions_are_counted_can_be_done(tmp_path: Path) -> None:
+    """Counting them takes valgrind, and minutes."""
+    program = (
+        "from benchmarks.instructions import parts, repeat; [repeat(part, 2) for part in parts()]; print(len(parts()))"
+    )
+    finished = run(copied_to(tmp_path), "-c", program)
+    assert (finished.returncode, finished.stderr, int(finished.stdout)) == (0, "", 6)
+
+
 def test_a_recording_goes_on_with_its_sequences(tmp_path: Path) -> None:
     """It has fewer frames than are sent, and a client that sees a jump fails."""
     recording = tmp_path / "short.jsonl"

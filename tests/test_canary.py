@@ -13,7 +13,7 @@ import pytest
 from canary import TESTS
 
 LEAKING = """
-import base64, logging, sys, threading, urllib.parse, warnings
+import base64, logging, subprocess, sys, threading, urllib.parse, warnings
 import pytest
 
 def explode(secret):
@@ -53,6 +53,11 @@ def test_cut_short(canary_key):
 def test_stderr_read_by_the_test(canary_key, capsys):
     print(canary_key, file=sys.stderr)
     assert capsys.readouterr().err
+
+def test_output_of_a_subprocess(canary_key):
+    program = "import os; print(os.environ['KEY'])"
+    child = [sys.executable, "-c", program]
+    assert subprocess.run(child, env={"KEY": canary_key}, capture_output=True).returncode == 0
 
 def test_expected_warning(canary_key):
     with pytest.warns(UserWarning):
@@ -135,6 +140,17 @@ def test_no_real_key():
     assert "COINAPI_API_KEY" not in os.environ
 """
 
+DODGING = """
+import pytest
+
+@pytest.fixture(autouse=True)
+def canary():
+    yield
+
+def test_another_fixture_of_its_name(canary_key):
+    pass
+"""
+
 THREADS = """
 import threading
 import pytest
@@ -176,11 +192,16 @@ def run_suite(directory: Path, source: str) -> dict[str, list[str]]:
     return reasons
 
 
-@pytest.mark.parametrize("source", [LEAKING, THREADS], ids=["leaking", "threads"])
+@pytest.mark.parametrize("source", [LEAKING, THREADS, DODGING], ids=["leaking", "threads", "dodging"])
 def test_every_leak_fails_its_test(tmp_path: Path, source: str) -> None:
-    told = re.compile("the API key leaked|the canary key is in this dict|threads left behind: coinapi-ws io")
+    reasons_to_fail = (
+        "the API key leaked",
+        "no canary listened",
+        "the canary key is in this dict",
+        "threads left behind: coinapi-ws io",
+    )
     for name, reasons in run_suite(tmp_path, source).items():
-        assert any(told.search(reason) for reason in reasons), f"{name}: {reasons}"
+        assert any(told in reason for reason in reasons for told in reasons_to_fail), f"{name}: {reasons}"
         assert "CANARY-" not in "".join(reasons), name
 
 

@@ -44,14 +44,19 @@ def close(code: int | None = 1000, reason: str = "") -> bytes:
     return frame(CLOSE, b"" if code is None else code.to_bytes(2, "big") + reason.encode())
 
 
-def accept(request: bytes, *headers: str, status: str = "101 Switching Protocols", without: str = "") -> bytes:
-    """The answer that upgrades; `headers` are further lines, `without` names a line to leave out."""
+def accept_key(request: bytes) -> bytes:
+    """The value of Sec-WebSocket-Accept that answers a request."""
     key = re.search(rb"(?im)^sec-websocket-key: (\S+)", request)
     assert key is not None
+    return b64encode(sha1(key[1] + _GUID).digest())
+
+
+def accept(request: bytes, *headers: str, status: str = "101 Switching Protocols", without: str = "") -> bytes:
+    """The answer that upgrades; `headers` are further lines, `without` names a line to leave out."""
     lines = [
         "Upgrade: websocket",
         "Connection: Upgrade",
-        f"Sec-WebSocket-Accept: {b64encode(sha1(key[1] + _GUID).digest()).decode()}",
+        f"Sec-WebSocket-Accept: {accept_key(request).decode()}",
     ]
     kept = [line for line in lines if not without or not line.startswith(f"{without}:")]
     return "\r\n".join([f"HTTP/1.1 {status}", *kept, *headers, "", ""]).encode("latin-1")

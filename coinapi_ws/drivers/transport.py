@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
+from ..auth import HiddenBuffer
 from ..endpoints import host_and_port
 from ..exceptions import CertificateError, ConnectError, ConnectTimeout, ProxyError
 from .failures import ConnectFailed
@@ -74,7 +75,7 @@ class Transport:
         self._tcp_is_up = connected is not None
         self._tls: Tls | None = None
         self._failures: list[str] = []
-        self._output = bytearray()
+        self._output = HiddenBuffer()  # the upgrade request has the key in it
         self._read_bytes = READ_BYTES
         self._shutdown_is_due = False
         self.established = False
@@ -197,7 +198,7 @@ class Transport:
             self._socket.close()
             self._socket = None
         self._tcp_is_up = False
-        self._output = bytearray()  # the old one cannot be emptied where a fork came in the middle of a flush
+        self._output = HiddenBuffer()  # the old one cannot be emptied where a fork came in the middle of a flush
         self.eof = True
 
     def _reach(self, now: float) -> bool:

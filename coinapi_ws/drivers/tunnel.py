@@ -12,6 +12,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
+from ..auth import HiddenBytes, HiddenText
 from ..endpoints import Endpoint, host_and_port
 from ..exceptions import ProxyError
 from ..proxies import Proxy
@@ -45,9 +46,9 @@ class Tunnel:
         """Return what to send once TCP to the proxy is up."""
         lines = [f"CONNECT {self._target} HTTP/1.1", f"Host: {self._target}", f"User-Agent: {self._user_agent}"]
         if self.proxy.credentials is not None:
-            basic = b64encode(self.proxy.credentials.reveal().encode()).decode()  # RFC 7617, UTF-8
-            lines.append(f"Proxy-Authorization: Basic {basic}")
-        return "\r\n".join([*lines, "", ""]).encode("ascii")
+            basic = HiddenText(b64encode(self.proxy.credentials.reveal().encode()).decode())  # RFC 7617, UTF-8
+            lines.append(HiddenText(f"Proxy-Authorization: Basic {basic}"))
+        return HiddenBytes("\r\n".join([*lines, "", ""]).encode("ascii"))
 
     def receive_data(self, received: bytes) -> None:
         """Take bytes from the proxy; ``established`` once the tunnel is there."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from codecs import getincrementaldecoder
 from typing import Final
 
 from wsproto.extensions import Extension
@@ -16,10 +17,12 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 
 _MESSAGE_END: Final = b"\x00\x00\xff\xff"  # RFC 7692, section 7.2.2
 _FINAL_BLOCK_END: Final = b"\x00" + _MESSAGE_END  # section 7.2.3.4
+_WINDOW_BITS: Final = re.compile(r"[89]|1[0-5]")
 _PARAMETERS: Final = {
     "server_no_context_takeover": re.compile(r""),
     "client_no_context_takeover": re.compile(r""),
-    "server_max_window_bits": re.compile(r"[89]|1[0-5]"),
+    "server_max_window_bits": _WINDOW_BITS,
+    "client_max_window_bits": _WINDOW_BITS,
 }
 
 
@@ -37,12 +40,18 @@ class BoundedDeflate(Extension):
         self._in_message = False
         self._compressed = False
         self._inflated_bytes = 0
+        self._is_text = False
+        self._utf8 = getincrementaldecoder("utf-8")()
 
     def enabled(self) -> bool:
         return self._enabled
 
-    def offer(self) -> bool:
-        return True
+    def offer(self) -> str:
+        """Return our parameters: the server may bound our window, since we compress nothing (section 7.1.2.2).
+
+        Some servers agree on no compression where they may not.
+        """
+        return "client_max_window_bits"
 
     def finalize(self, offer: str) -> None:
         """Take the server's parameters. Raises ``ValueError`` for any that RFC 7692 forbids here."""
@@ -68,7 +77,7 @@ class BoundedDeflate(Extension):
         if not self._is_control and not self._in_message:
             self._in_message = True
             self._compressed = rsv.rsv1
-            self._inflated_bytes = 0
+            self._begin_message(is_text=opcode is Opcode.TEXT)
         return RsvBits(True, False, False)
 
     def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
@@ -87,25 +96,37 @@ class BoundedDeflate(Extension):
         return rest
 
     def inflate_message(self, payload: bytes) -> bytes | CloseReason:
-        """Inflate a message of one frame, past wsproto; or return the close code that refuses it."""
-        self._inflated_bytes = 0
-        inflated = self._inflate(payload + _MESSAGE_END)
+        """Inflate a text of one frame, past wsproto; or return the close code that refuses it."""
+        self._begin_message(is_text=True)
+        inflated = self._inflate(payload + _MESSAGE_END, is_whole=True)
         self._begin_anew_if_due()
         return inflated
+
+    def _begin_message(self, *, is_text: bool) -> None:
+        self._inflated_bytes = 0
+        self._is_text = is_text
+        self._utf8.reset()
 
     def _begin_anew_if_due(self) -> None:
         if self._inflater.eof or not self._keep_context:
             # A final block ends the stream, and the next message begins a new one.
             self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
 
-    def _inflate(self, data: bytes) -> bytes | CloseReason:
+    def _inflate(self, data: bytes, *, is_whole: bool = False) -> bytes | CloseReason:
         room = self._max_message_bytes - self._inflated_bytes
         try:
             inflated = self._inflater.decompress(data, room + 1)
         except zlib.error:
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._inflated_bytes += len(inflated)
-        if len(inflated) > room:
+        is_too_big = len(inflated) > room
+        if self._is_text and (is_too_big or not is_whole):
+            # Of what is no UTF-8 and then too big the first is told, however it was cut.
+            try:
+                self._utf8.decode(inflated)
+            except UnicodeDecodeError:
+                return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+        if is_too_big:
             return CloseReason.MESSAGE_TOO_BIG
         if len(self._inflater.unused_data) > len(_FINAL_BLOCK_END):
             # zlib would gather what follows a final block for ever, and the message would lack it.

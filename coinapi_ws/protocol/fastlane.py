@@ -40,6 +40,7 @@ class FrameInput:
         self._data = b""
         self._position = 0
         self._unread = 0  # of the frame that wsproto has the beginning of
+        self._is_control = False  # that frame
         self._in_message = False  # between the frames of one
 
     def feed(self, data: bytes) -> None:
@@ -77,32 +78,42 @@ class FrameInput:
                 if text is None:
                     break
                 payloads.append(text)
-        self._position = position
+        self._move_to(position)
         return payloads
 
-    def next_frame(self) -> bytes:
-        """Return the next frame for wsproto, or what there is of it; nothing where more is waited for."""
+    def next_frame(self, most: int) -> bytes:
+        """Return the next frame for wsproto, or what there is of it; nothing where more is waited for.
+
+        Of a message no more than so many bytes at once.
+        """
         data, position = self._data, self._position
         if not self._fast_lane:
-            return self.rest()
+            return self.rest(most)
         if not self._unread:
             size = self._size_at(position)
             if size is None:
-                return self.rest() if self._is_no_frame(position) else b""
+                return self.rest(most) if self._is_no_frame(position) else b""
             if position + size > len(data) and self._is_worth_waiting(position, size):
                 return b""
-            if data[position] & 0x0F <= _BINARY:  # control frames may stand between the parts of a message
+            self._is_control = data[position] & 0x0F > _BINARY
+            if not self._is_control:  # control frames may stand between the parts of a message
                 self._in_message = not data[position] & _FINAL
             self._unread = size
-        frame = data[position : position + self._unread]
+        frame = data[position : position + (self._unread if self._is_control else min(self._unread, most))]
         self._unread -= len(frame)
-        self._position += len(frame)
+        self._move_to(position + len(frame))
         return frame
 
-    def rest(self) -> bytes:
-        """Return all that is left."""
-        rest, self._data, self._position = self._data[self._position :], b"", 0
+    def rest(self, most: int) -> bytes:
+        """Return what is left, no more than so many bytes at once."""
+        rest = self._data[self._position : self._position + most]
+        self._position += len(rest)
         return rest
+
+    def _move_to(self, position: int) -> None:
+        """Go on there; of what is read to its end nothing is kept, neither memory nor a key that the server quoted."""
+        is_end = position == len(self._data)
+        self._data, self._position = (b"", 0) if is_end else (self._data, position)
 
     def _size_at(self, position: int) -> int | None:
         """Return the length of the frame that begins here, with its head; None where that is not known yet."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
-from ..auth import Secret, authorization_headers, authorized_target, redact_json
+from ..auth import HiddenText, Secret, authorization_headers, authorized_target, redact_json
 from ..events import Cause, Connected, Disconnected, Event, Live, Undecodable
 from ..exceptions import CoinAPIError, RateLimited, UsageError
 from ..messages import ErrorMessage, Message, ReconnectNotice
@@ -426,8 +426,8 @@ class Session:
         if frame.type == "hello":
             fields["heartbeat"] = self._options.request_heartbeats
             if self._options.auth == "hello" and self._options.api_key is not None:
-                fields["apikey"] = self._options.api_key.reveal()
-        return json.dumps(fields | frame.subscription.wire_fields(), separators=(",", ":"))
+                fields["apikey"] = HiddenText(self._options.api_key.reveal())
+        return HiddenText(json.dumps(fields | frame.subscription.wire_fields(), separators=(",", ":")))
 
     def _send_ping(self, now: float) -> None:
         self._ping_count += 1

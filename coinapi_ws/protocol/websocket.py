@@ -25,6 +25,7 @@ from wsproto.connection import ConnectionState
 from wsproto.extensions import Extension
 from wsproto.utilities import ProtocolError as WsprotoError
 
+from ..auth import HiddenBytes
 from ..exceptions import ConfigurationError, UsageError
 from ..options import DEFAULT_MAX_MESSAGE_BYTES
 from .deflate import BoundedDeflate
@@ -180,7 +181,7 @@ class WebSocket:
             extra_headers=list(headers),
         )
         try:
-            self._output.append(self._connection.send(request))
+            self._output.append(HiddenBytes(self._connection.send(request)))  # with the key in it
         except h11.LocalProtocolError:
             raise ConfigurationError("a header has a character that HTTP does not allow") from None  # its text has all
         self._state = WebSocketState.CONNECTING
@@ -216,7 +217,10 @@ class WebSocket:
                 self._fail_for(self._input.refusal)
                 break
             is_whole = self._ending is None and self._state is WebSocketState.OPEN
-            frame = self._input.next_frame() if is_whole else self._input.rest()
+            # Only the last of so many bytes can pass the limit, also where wsproto holds back a part of a character. So
+            # what is wrong with a message first is what is told, however the bytes were cut.
+            most = max(1, self._max_message_bytes - self._message_bytes - 2)
+            frame = self._input.next_frame(most) if is_whole else self._input.rest(most)
             if not frame:
                 break
             self._connection.receive_data(frame)
@@ -246,7 +250,7 @@ class WebSocket:
         if self._latest_ping is not None:
             output.append(self._pong(self._latest_ping))
             self._latest_ping = None
-        return b"".join(output)
+        return output[0] if len(output) == 1 else b"".join(output)  # alone, as the request is, it stays hidden
 
     def send(self, payload: str | bytes) -> None:
         """Queue a message: text for str, binary for bytes."""
@@ -306,8 +310,8 @@ class WebSocket:
                 blank_line = _BLANK_LINE.search(data, head)  # h11 takes bare newlines too
                 end = len(data) if blank_line is None else blank_line.end()
                 self._handshake_bytes += end - unread
+                self._has_unread = True  # also of what it took before it raises
                 self._connection.receive_data(data[unread:end])
-                self._has_unread = True
                 if self._connection.connection is not None:
                     return data[end:]
                 if self._handshake_bytes > MAX_HANDSHAKE_BYTES:

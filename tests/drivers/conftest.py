@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import socket
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import trustme
-from peers import TRADES, FakeClock, Listener, address_of, listening
+from peers import TRADES, FakeClock, Listener, listening, silent_address
 
 from coinapi_ws import Options, Scope, Secret, SelectorConnection, endpoint_from
 from coinapi_ws.drivers.selector import SharedPacer
@@ -77,21 +75,5 @@ def listener() -> Iterator[Listener]:
 
 @pytest.fixture
 def silent() -> Iterator[Address]:
-    """An address that never answers: its queue of connections is full, so the kernel drops what knocks."""
-    with listening(backlog=0) as full:
-        callers = []
-        try:
-            while True:
-                caller = socket.socket()
-                callers.append(caller)
-                caller.setblocking(False)
-                assert caller.connect_ex(full.getsockname()) in (0, errno.EINPROGRESS)
-                try:
-                    caller.getpeername()
-                except OSError:
-                    break
-                assert len(callers) < 10, "the queue is never full"
-            yield address_of(full)
-        finally:
-            for caller in callers:
-                caller.close()
+    with silent_address() as address:
+        yield address

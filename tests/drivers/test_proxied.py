@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from peers import PATIENCE_SECONDS, TRADES, FakeClock, Listener, accept, drive, ending, serving, turn
+from peers import PATIENCE_SECONDS, TRADES, FakeClock, Listener, accept, drive, ending, reset, serving, turn
 from proxy_servers import ConnectProxy, until_asked
 
 from coinapi_ws import (
@@ -294,6 +291,40 @@ def test_silence_behind_the_proxy_is_the_server_s(
     assert (end.error_type, end.detail) == (ConnectTimeout, "no connection to market.example in time")
 
 
+@pytest.mark.parametrize("how", [socket.socket.close, reset], ids=["FIN", "RST"])
+@pytest.mark.parametrize(
+    ("answer", "error_type", "place"),
+    [
+        (b"", ProxyError, "before its answer was complete"),
+        (b"HTTP/1.1 200 Connec", ProxyError, "before its answer was complete"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", ConnectError, "the TLS handshake with market.example failed"),
+    ],
+)
+def test_a_proxy_that_dies_while_a_connection_comes_about(
+    make: Make,
+    listener: Listener,
+    client_context: ssl.SSLContext,
+    how: Callable[[socket.socket], None],
+    answer: bytes,
+    error_type: type[Exception],
+    place: str,
+) -> None:
+    proxy = proxy_from(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    connection = make(URL, proxy=proxy, ssl_context=client_context)
+    items = drive(connection, lambda _: connection.want_read() and not connection.want_write(), connection.start())
+    accepted = accept(listener)
+    while not accepted.recv(4096).endswith(b"\r\n\r\n"):
+        pass
+    accepted.sendall(answer)
+    if answer.endswith(b"\r\n\r\n"):
+        turn(connection)
+        assert accepted.recv(4096).startswith(b"\x16\x03")  # the beginning of TLS
+    how(accepted)
+    end = ending(drive(connection, Disconnected, items))
+    assert end.error_type is error_type
+    assert place in end.detail
+
+
 def test_an_answer_that_comes_byte_by_byte(make: Make, canary_key: str, client_context: ssl.SSLContext) -> None:
     """Every byte of the proxy's answer in a segment of its own, with the TLS handshake after it."""
     done = threading.Event()
@@ -313,43 +344,3 @@ def test_an_answer_that_comes_byte_by_byte(make: Make, canary_key: str, client_c
         assert isinstance(drive(connection, Connected, connection.start())[0], Connected)
         done.set()
         drive(connection, Disconnected, connection.close())
-
-
-# A proxy that we did not write
-
-
-@pytest.fixture
-def tinyproxy(tmp_path: Path, canary_key: str) -> Iterator[str]:
-    program = shutil.which("tinyproxy")
-    if program is None:
-        pytest.skip("tinyproxy is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    settings = tmp_path / "tinyproxy.conf"
-    settings.write_text(f"Port {port}\nListen 127.0.0.1\nTimeout 60\nBasicAuth coinapi {canary_key}\n")
-    with subprocess.Popen([program, "-d", "-c", str(settings)], stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if b"Accepting connections" in line:
-                    break
-            threading.Thread(target=process.stdout.read, daemon=True).start()
-            yield f"http://coinapi:{canary_key}@127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-def test_tinyproxy(
-    tinyproxy: str, server_context: ssl.SSLContext, client_context: ssl.SSLContext, canary_key: str, leaks: Leaks
-) -> None:
-    virtual = VirtualClock()
-    with Simulator(clock=virtual, api_keys=[canary_key], ssl_context=server_context) as market:
-        with through(tinyproxy, canary_key, client_context, endpoint=market.url) as stream:
-            assert isinstance(trade(stream, market, virtual), Trade)
-        port = market.port
-        for wrong in (tinyproxy.replace("coinapi:", "other:"), tinyproxy.replace(f"coinapi:{canary_key}@", "")):
-            with pytest.raises(ProxyError, match="gave no tunnel to localhost:") as caught:
-                through(wrong, canary_key, client_context, endpoint=market.url)
-            assert not leaks(caught.value)
-    with pytest.raises(ProxyError, match=rf"50. .*: it could not reach localhost:{port}"):
-        through(tinyproxy, canary_key, client_context, endpoint=f"wss://localhost:{port}/")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,7 +26,6 @@ T = TypeVar("T")
 # Never reached, unless something is broken.
 TIMEOUT_SECONDS: Final = 20.0
 NODE_SECONDS: Final = 60.0
-INSTALL_SECONDS: Final = 60.0
 
 BITSTAMP: Final = "BITSTAMP_SPOT_BTC_USD"
 COINBASE: Final = "COINBASE_SPOT_BTC_USD"
@@ -246,25 +244,6 @@ def node_ws(url: str, node: str, installation: Path) -> Iterator[Client]:
             process.kill()
             watchdog.cancel()
             watchdog.join()
-
-
-@pytest.fixture(scope="session")
-def installed_ws(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """The node executable, and a directory in which the npm package `ws` is installed."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("the tests with the npm package ws need node and npm on the PATH")
-    directory = tmp_path_factory.mktemp("npm")
-    quiet = ["--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline", "--fetch-retries=1"]
-    command = [npm, "install", *quiet, "--prefix", str(directory), "ws@8"]
-    try:
-        subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=True)
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"npm did not install ws@8 within {INSTALL_SECONDS:.0f} s; is the registry out of reach?")
-    except subprocess.CalledProcessError as error:
-        code = next((line for line in error.stderr.splitlines() if " code " in line), "no code")
-        pytest.skip(f"npm could not install ws@8 ({code}); is the registry out of reach?")
-    return node, directory
 
 
 Dial = Callable[[str], AbstractContextManager[Client]]

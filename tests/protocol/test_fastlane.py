@@ -166,8 +166,9 @@ def test_turned_off_everything_is_for_wsproto() -> None:
     received = FrameInput(LIMIT, None, fast_lane=False)
     received.feed(text("one") + text("two"))
     assert received.cut() == []
-    assert received.next_frame() == text("one") + text("two")
-    assert received.next_frame() == b""
+    assert received.next_frame(9) == text("one") + text("two")[:4]
+    assert received.next_frame(9) == text("two")[4:]
+    assert received.next_frame(9) == b""
 
 
 def test_texts_before_a_message_that_does_not_inflate_are_kept() -> None:
@@ -223,6 +224,37 @@ def test_a_caller_who_closes_before_a_message_that_is_refused_is_told_the_same()
         websocket.close()
         codes.append([event.code for event in events if isinstance(event, Closed)])
     assert codes == [[1009], [1009]]
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (b"x" * (LIMIT + 1) + b"\xff", 1009),
+        (b"x" * (LIMIT - 1) + "€".encode() + b"\xff", 1009),
+        (b"x" * LIMIT + b"\xff", 1007),
+        (b"x" * (LIMIT - 9) + b"\xff" + b"x" * 99, 1007),
+        (b"\xe2\x82" + b"x" * LIMIT, 1007),
+        (("€" * LIMIT).encode() + b"\xff", 1009),
+    ],
+    ids=["too big", "within a character", "at the limit", "no UTF-8", "at once", "wide"],
+)
+@pytest.mark.parametrize("form", ["whole", "in parts", "compressed", "compressed in parts"])
+@pytest.mark.parametrize("size", [100_000, 700, 7, 1])
+def test_of_what_is_no_text_and_too_big_the_first_is_told(payload: bytes, code: int, form: str, size: int) -> None:
+    rsv = 0
+    if form.startswith("compressed"):
+        compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        payload, rsv = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4], 4
+    at = len(payload) // 2 if form.endswith("parts") else len(payload)
+    data = frame(TEXT, payload[:at], fin=at == len(payload), rsv=rsv)
+    data += frame(CONTINUATION, payload[at:]) if at < len(payload) else b""
+    for lane in (True, False):
+        websocket = open_websocket(DEFLATE, max_message_bytes=LIMIT, compression=True, fast_lane=lane)
+        events: list[Any] = []
+        for chunk in chunks_of(data, [size] * len(data)):
+            websocket.receive_data(chunk)
+            events += heard(websocket)
+        assert [event.code for event in events] == [code]
 
 
 @pytest.mark.parametrize("size", [4_999, 5_000, 5_001, 5_002])

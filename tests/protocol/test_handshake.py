@@ -163,7 +163,8 @@ DEFLATE_PARAMETERS = {
     "a parameter twice": "server_no_context_takeover; server_no_context_takeover",
     "an unknown parameter": "x_mode=fast",
     "a flag with a value": "client_no_context_takeover=1",
-    "a parameter that was not offered": "client_max_window_bits=10",
+    "window of ours without a value": "client_max_window_bits",
+    "window of ours too large": "client_max_window_bits=16",
     "an empty parameter": "",
 }
 
@@ -266,6 +267,17 @@ def test_a_malformed_body_keeps_its_status() -> None:
     head = b"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n"
     rejection = rejected(answered(head + b"3\r\nbad\r\nno chunk\r\n"))
     assert (rejection.status, rejection.body) == (401, b"bad")
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 100])
+def test_a_malformed_body_is_kept_up_to_where_it_breaks_however_it_is_cut(piece: int) -> None:
+    answer = b"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhello"
+    websocket, _ = start()
+    events: list[WebSocketEvent] = []
+    for begin in range(0, len(answer), piece):
+        websocket.receive_data(answer[begin : begin + piece])
+        events += websocket.events()
+    assert rejected(events).body == b"hell"
 
 
 def test_a_malformed_end_of_a_body_that_was_long_enough() -> None:

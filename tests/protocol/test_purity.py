@@ -29,7 +29,7 @@ def imported_by(source: str) -> set[str]:
 @pytest.mark.parametrize("module", MODULES, ids=[module.name for module in MODULES])
 def test_the_core_imports_nothing_impure(module: Path) -> None:
     imported = imported_by(module.read_text(encoding="utf-8"))
-    assert "__future__" in imported
+    assert "__future__" in imported or module.name == "__init__.py"
     assert imported.isdisjoint(FORBIDDEN | {"__import__", "open", "print", "input", "importlib", "os"})
 
 
