@@ -27,7 +27,10 @@ _MAX_HOST_LENGTH: Final = 253  # RFC 1035, section 2.3.4
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to connect. ``product`` is "market", "ds" or "exrates"; the query string is never printed."""
+    """Where to connect; made by :func:`endpoint_from`.
+
+    ``scheme`` is "ws" or "wss", ``product`` "market", "ds" or "exrates"; the query string is never printed.
+    """
 
     scheme: str
     host: str

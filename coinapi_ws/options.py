@@ -35,8 +35,9 @@ _LARGEST_COUNT: Final = 2**31 - 1  # what a socket's option holds
 class Options:
     """How to connect, and what to expect.
 
-    - ``api_key``, ``auth``: the key and the way it travels; ``jwt`` is a callable that the driver asks for a token
-      on each connect.
+    - ``api_key``, ``auth``: the key, and the way it travels: "header", "query", "path", "authorization", "basic" or
+      "hello" (vendor_notes.md, "Authentication"); ``jwt`` is a callable that the driver asks for a token on each
+      connect, beside one of "header", "query", "path" and "hello".
     - ``numbers``: "float" or "decimal". ``keep_raw``: keep the frame's text on ``message.raw``.
     - ``request_heartbeats``: ask for a heartbeat after each second of silence; without them neither
       ``live_timeout`` nor ``silence_timeout`` is watched.

@@ -154,7 +154,11 @@ class Subscription:
 
 
 class Scope:
-    """An immutable ordered set of subscriptions: all that is wanted on one connection."""
+    """An immutable ordered set of subscriptions: all that is wanted on one connection.
+
+    Equal members count once. It is true where it has any, iterates over them, and compares by its set of members.
+    Raises ``ConfigurationError`` for what is no :class:`Subscription`.
+    """
 
     __slots__ = ("_members",)
 

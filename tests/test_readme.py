@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ast
 import inspect
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
+from pages import assert_runs, programs_of
 
 import coinapi_ws
 from coinapi_ws import Client, HandshakeRejected, Options, Subscription, connect
@@ -19,7 +17,7 @@ from coinapi_ws.simulator import Faults, Simulator, VirtualClock
 
 README: Final = Path(__file__).resolve().parent.parent / "README.md"
 TEXT: Final = README.read_text(encoding="utf-8")
-PROGRAMS: Final = re.findall(r"^###? ([^\n]+)$(?:(?!^###? ).)*?^```python\n(.+?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+PROGRAMS: Final = programs_of(README)
 
 
 def test_there_is_a_program_for_each_way_to_use_it() -> None:
@@ -89,20 +87,7 @@ def test_the_scenario_of_the_readme_can_be_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("title", "program"), PROGRAMS, ids=[title for title, _ in PROGRAMS])
 def test_a_program_of_the_readme_runs_as_it_stands(title: str, program: str, tmp_path: Path) -> None:
-    (tmp_path / "test_program.py").write_text(program)
-    runner = ["-m", "pytest", "-q"] if "def test_" in program else []
-    finished = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", *runner, "test_program.py"],
-        cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if name != "COINAPI_API_KEY"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (finished.returncode, finished.stderr) == (0, "")
-    if "print(" in program:
-        assert finished.stdout.strip()
+    assert_runs(program, tmp_path)
 
 
 def test_the_readme_names_every_public_class() -> None:

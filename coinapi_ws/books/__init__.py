@@ -1,5 +1,7 @@
 """Order books, candles and trades that can be trusted, out of the messages of any client, stream or recording.
 
+::
+
     from coinapi_ws.books import BookState, L2Book
 
     book = L2Book("COINBASE_SPOT_BTC_USD")

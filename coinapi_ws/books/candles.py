@@ -59,6 +59,7 @@ class CandleCorrected:
     before: Ohlcv | None
 
 
+#: What :meth:`Candles.feed` and :meth:`Candles.handle_timeout` return.
 CandleResult: TypeAlias = "CandleRunning | CandleClosed | CandleCorrected"
 
 

@@ -112,12 +112,12 @@ class BookKeeper:
     symbol left the client's scope is kept no more.
 
     ``resync`` says how a book that is not true gets its next snapshot: by ``"resubscribe"``
-    (:meth:`Client.resubscribe`; where the scope cannot spare the symbol, by reconnecting), by ``"reconnect"``, or not
-    before the server sends one by itself, ``"none"``. Books are asked for together, no more often than each
-    ``resync_interval`` seconds, and by reconnecting ``reconnect_interval``; a book that does not come is asked for
-    again after 5 seconds, then 10, up to 60, and after the third time by reconnecting. Messages of any kind bring the
-    time for that, so with ``request_heartbeats=False`` a quiet market may have it later. ``level_delete`` is that of
-    :class:`L3Book`.
+    (:meth:`Client.resubscribe() <coinapi_ws.Client.resubscribe>`; where the scope cannot spare the symbol, by
+    reconnecting), by ``"reconnect"``, or not before the server sends one by itself, ``"none"``. Books are asked for
+    together, no more often than each ``resync_interval`` seconds, and by reconnecting ``reconnect_interval``; a book
+    that does not come is asked for again after 5 seconds, then 10, up to 60, and after the third time by reconnecting.
+    Messages of any kind bring the time for that, so with ``request_heartbeats=False`` a quiet market may have it later.
+    ``level_delete`` is that of :class:`L3Book`.
 
     Raises ``ConfigurationError`` for wrong options, ``UsageError`` for a client that is iterated.
     """

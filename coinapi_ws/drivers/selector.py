@@ -107,7 +107,7 @@ class SelectorConnection:
 
     ``Disconnected`` is the last item, exactly once; then the object is dead and its descriptor closed. Everything
     belongs to the thread that made it: calls from another raise ``UsageError``. In the child of a fork, what
-    was started is dead too, with nothing sent (T7).
+    was started is dead too, with nothing sent.
 
     Nothing blocks, except in :meth:`start`, or once the server's limits allow to connect, name resolution (of the
     proxy's name, where there is one), which ``resolve`` can do elsewhere, and a SOCKS proxy. ``dial`` takes the place

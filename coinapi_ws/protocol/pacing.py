@@ -46,15 +46,17 @@ class _Budget:
 class Pacer:
     """Say when the next upgrade or hello may go to a host.
 
-    Times are seconds on the caller's monotonic clock. The defaults hold for hosts that the caller says are the
-    vendor's; other hosts are limited once their headers say so.
+    Times are seconds on the caller's monotonic clock. The defaults, ten of each kind in ten seconds (vendor_notes.md,
+    "Limits"), hold for hosts that the caller says are the vendor's; other hosts are limited once their headers say so.
+    ``kind`` is "upgrade" or "hello". Nothing blocks; whoever shares one between threads guards it with a lock, as that
+    which all connections of a process share by default does itself.
     """
 
     def __init__(self) -> None:
         self._budgets: dict[tuple[str, str], _Budget] = {}
 
     def next_allowed(self, host: str, kind: str, now: float, *, is_vendor: bool, count: int = 1) -> float:
-        """Return the earliest time for the next one, ``now`` where it may go at once. ``kind`` is UPGRADE or HELLO.
+        """Return the earliest time for the next one, ``now`` where it may go at once.
 
         ``count`` is how many are to go together, as far as :meth:`together` lets them.
         """

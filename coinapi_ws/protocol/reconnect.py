@@ -76,8 +76,9 @@ class Backoff:
     """Exponential back-off with full jitter.
 
     The wait before attempt n is a random part of ``initial * factor ** n``, at most ``maximum``, and never less
-    than the server asked for. Attempts count up until a connection was live for ``reset_after`` seconds. The random
-    number is an argument, so that this stays pure.
+    than the server asked for; after a Close of 1012 or 1013 also not less than ``slow_minimum``. Attempts count up
+    until a connection was live for ``reset_after`` seconds. All times are seconds; the random number is an argument, so
+    that this stays pure. For one thread, and one client.
     """
 
     def __init__(

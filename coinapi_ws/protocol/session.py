@@ -48,7 +48,11 @@ _MAX_LIMIT_HEADER_LENGTH: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class SessionStats:
-    """Counts of one session: frames and bytes received, surplus dropped, jumps of sequences by (type, symbol_id)."""
+    """Counts of one session.
+
+    ``messages`` and ``bytes`` as received; ``surplus``: messages dropped since a merged hello brought more than the
+    scope asks for; ``jumps`` of sequences by (type, symbol_id).
+    """
 
     messages: int
     bytes: int
@@ -57,7 +61,16 @@ class SessionStats:
 
 
 class Session:
-    """The API's conversation over one WebSocket.
+    """The API's conversation over one WebSocket: bytes and times in, messages, events and bytes out.
+
+    Connect, call :meth:`start`, and send what :meth:`data_to_send` has. Then give it what comes by
+    :meth:`receive_data` and :meth:`receive_eof`, and the time by :meth:`handle_timeout` once that of
+    :meth:`next_timeout` has passed; after each take :meth:`events` and :meth:`data_to_send`. ``Disconnected`` is the
+    last event, exactly once; then the object is dead.
+
+    ``now`` is everywhere in seconds on one monotonic clock of the caller's, ``received_ns`` the wall clock in
+    nanoseconds since the epoch. ``pacer`` knows when the server's limits allow a hello; share one between all sessions
+    of a process. Nothing blocks; an object belongs to one thread at a time.
 
     Raises ``ConfigurationError`` where the scope cannot be asked for in this way or at this endpoint, ``UsageError``
     for an empty one.

@@ -128,7 +128,8 @@ class WebSocket:
 
     ``host`` is the Host header's value, ``target`` the request target. Give it bytes with :meth:`receive_data` and
     :meth:`receive_eof`, take :meth:`events` and :meth:`data_to_send` after each. ``fast_lane=False`` lets wsproto have
-    every frame: slower, and the same. Raises ``ConfigurationError`` where HTTP cannot carry host or target.
+    every frame: slower, and the same. For one thread at a time; nothing blocks. Raises ``ConfigurationError`` where
+    HTTP cannot carry host or target.
     """
 
     def __init__(
@@ -195,7 +196,7 @@ class WebSocket:
         self._input.feed(data)
 
     def receive_eof(self) -> None:
-        """Take note that the peer will send nothing more. Without a Close frame that is abnormal (T5)."""
+        """Take note that the peer will send nothing more. Without a Close frame that is abnormal."""
         if self._state is not WebSocketState.IDLE:
             self._ending = self._ending or Closed(ABNORMAL_CLOSURE)
 

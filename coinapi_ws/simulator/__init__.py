@@ -1,5 +1,7 @@
 """A CoinAPI Market Data WebSocket API V1 in your own process, to test programs without account or network.
 
+::
+
     from coinapi_ws.simulator import Simulator
 
     with Simulator(seed=1) as simulator:

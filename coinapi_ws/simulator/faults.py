@@ -35,7 +35,7 @@ _NO_WIRE_CODES: Final = frozenset({1004, 1005, 1006, 1015})
 class Faults:
     """What can be made to go wrong with a `Simulator`, as its attribute ``faults``.
 
-    Every method may be called from any thread and at any moment of the simulator's life, also before `start`;
+    Every method may be called from any thread and at any moment of the simulator's life, also before it starts;
     it returns once the fault is in effect. ``connection`` is the number of one connection, counted from 1 in
     the order in which they were accepted; None is all. Times are seconds, sizes bytes.
 

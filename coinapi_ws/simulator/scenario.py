@@ -15,17 +15,18 @@ A scenario is a JSON object::
     }
 
 - ``scenario`` is the version of this format, 1. All else may be left out.
-- ``simulator`` has the options of `Simulator`, but for ``clock``, ``ssl_context`` and ``timeline``; the path of
-  a ``recording`` is relative to the file. ``start_time`` is the market's wall clock at the first connection.
+- ``simulator`` has the options of `~coinapi_ws.simulator.Simulator`, but for ``clock``, ``ssl_context`` and
+  ``timeline``; the path of a ``recording`` is relative to the file. ``start_time`` is the market's wall clock at the
+  first connection.
 - ``timeline``: what is done ``at`` so many seconds after the first connection was accepted (0 is before its
   first byte is read), and again ``every`` so many seconds, ``times`` times in all (without it: for ever).
-  ``do`` is a method of `Faults`, or ``announce_reconnect``, ``move_price``, ``halt_trading``,
-  ``resume_trading`` or ``set_activity`` of `Simulator`; the other fields are its parameters, bytes in
-  hexadecimal. ``note`` is for the reader. Numbers have at most 64 bits.
+  ``do`` is a method of `~coinapi_ws.simulator.Faults`, or ``announce_reconnect``, ``move_price``,
+  ``halt_trading``, ``resume_trading`` or ``set_activity`` of the simulator; the other fields are its parameters,
+  bytes in hexadecimal. ``note`` is for the reader. Numbers have at most 64 bits.
 
 The time line runs once: start the simulator again for another run. With a time line the market begins with the
-first connection. The same seed, ``start_time`` and requests then give
-the same frames: all of them with a `VirtualClock`; on the machine's clock, as far as the client asks at the same time.
+first connection. The same seed, ``start_time`` and requests then give the same frames: all of them with a
+`~coinapi_ws.simulator.VirtualClock`; on the machine's clock, as far as the client asks at the same time.
 """
 
 from __future__ import annotations

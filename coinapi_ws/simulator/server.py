@@ -245,8 +245,8 @@ class Simulator:
     def start(self) -> None:
         """Listen, and start the thread.
 
-        Raises OSError when the address cannot be listened on or the recording not be opened, `RecordingError`
-        when it is unsound, RuntimeError when this simulator was started before.
+        Raises OSError when the address cannot be listened on or the recording not be opened,
+        `~coinapi_ws.recording.RecordingError` when it is unsound, RuntimeError when this simulator was started before.
         """
         if self._engine.thread is not None:
             raise RuntimeError("a simulator starts once; make a new one")
