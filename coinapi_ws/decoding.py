@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from decimal import InvalidOperation
+from json import JSONDecodeError
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -58,10 +59,9 @@ class Decoder:
             reason = str(refusal)
         except RecursionError:
             reason = f"nested deeper than {MAX_DEPTH} levels"
-        except (ValueError, StopIteration):
-            # StopIteration is how the scanner says that there is no value; int() refuses over 4,300 digits.
+        except (JSONDecodeError, StopIteration):  # the latter is how the scanner says that there is no value
             reason = "not valid JSON"
-        except InvalidOperation:
+        except (ValueError, InvalidOperation):  # the former is how int() refuses more than 4,300 digits
             reason = "a number that cannot be represented"
         return Undecodable(reason=reason, received_ns=received_ns, payload=payload)
 

@@ -47,19 +47,21 @@ _POLL_SECONDS: Final = 0.001
 _CLIENT: Final = 1_000_000
 _BACKOFF: Final = Backoff(initial=0.5, maximum=0.5, reset_after=2.0, slow_minimum=0.25)
 
+_WAYS: Final[tuple[dict[str, Any], ...]] = (
+    {"do": "drop"},
+    {"do": "close", "code": 1012},
+    {"do": "drop", "reset": True},
+    {"do": "announce_reconnect", "within_seconds": 0},
+    {"do": "error", "message": "Reached maximum allowed buffered messages for this connection."},
+)
+WAYS_TO_END: Final = len(_WAYS)
+
 Note = tuple[Any, ...]
 
 
 def timeline(seconds: float, every: float) -> list[dict[str, Any]]:
     """End the connections each ``every`` seconds, in five ways by turns, and leave messages out in between."""
-    ways = (
-        {"do": "drop"},
-        {"do": "close", "code": 1012},
-        {"do": "drop", "reset": True},
-        {"do": "announce_reconnect", "within_seconds": 0},
-        {"do": "error", "message": "Reached maximum allowed buffered messages for this connection."},
-    )
-    entries = [_repeated(way, n * every, len(ways) * every, seconds - every) for n, way in enumerate(ways, 1)]
+    entries = [_repeated(way, n * every, WAYS_TO_END * every, seconds - every) for n, way in enumerate(_WAYS, 1)]
     skip = {"do": "skip_sequence", "count": 3, "types": ["book"]}
     return [*entries, _repeated(skip, every / 2, every, seconds - every)]
 

@@ -14,7 +14,7 @@ from coinapi_ws.recording import RecordingWriter
 
 #: What each program begins with. Its argument is the URL.
 HEAD: Final = """
-import atexit, os, random, signal, sys, threading, time, warnings
+import atexit, gc, os, random, signal, sys, threading, time, warnings
 from coinapi_ws import *
 
 TRADES = Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"])

@@ -7,12 +7,12 @@ whole. What a connection that has ended had counted may be missing, or counted t
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ..events import Disconnected, Event, Gap, Undecodable
+from ..newest import Newest
 from ..protocol.frames import Frame, Frames, Item
 from ..protocol.session import SessionStats
 from ..subscription import KNOWN_DATA_TYPES
@@ -106,9 +106,9 @@ class Statistics:
         self._lock = threading.Lock()
         #: Sessions that have ended, of which not all is decoded, or the other way round.
         self._ending: list[Counted] = []
-        self._latencies: deque[tuple[int, int]] = deque(maxlen=_LATENCIES)
+        self._latencies: Newest[tuple[int, int]] = Newest(_LATENCIES)
         #: Messages by the second in which they came.
-        self._seconds: deque[tuple[int, int]] = deque(maxlen=RATE_WINDOW_SECONDS + 1)
+        self._seconds: dict[int, int] = {}
 
     def receive(self, items: Sequence[Event | Frame | Frames], now: float) -> dict[str, int]:
         """Count what one read brought; return the messages by type."""
@@ -136,9 +136,9 @@ class Statistics:
             self.bytes[kept] = self.bytes.get(kept, 0) + sizes[name]
         if total:
             second = int(now)
-            if self._seconds and self._seconds[-1][0] == second:
-                total += self._seconds.pop()[1]
-            self._seconds.append((second, total))
+            self._seconds[second] = self._seconds.get(second, 0) + total
+            if len(self._seconds) > RATE_WINDOW_SECONDS + 1:
+                del self._seconds[next(iter(self._seconds))]
         return counts
 
     def deliver(self, items: Sequence[Item]) -> None:
@@ -180,13 +180,13 @@ class Statistics:
     def rate(self, now: float) -> float:
         """Return messages a second, over the last full seconds."""
         second = int(now)
-        counted = [count for at, count in self._seconds.copy() if second - RATE_WINDOW_SECONDS <= at < second]
+        counted = [count for at, count in self._seconds.copy().items() if second - RATE_WINDOW_SECONDS <= at < second]
         return sum(counted) / RATE_WINDOW_SECONDS
 
     def latency(self, now_ns: int) -> Latency | None:
         """Return percentiles over the window, None without a message in it."""
         oldest = now_ns - int(LATENCY_WINDOW_SECONDS * NANOSECONDS_PER_SECOND)
-        late = sorted(latency for at, latency in self._latencies.copy() if at >= oldest)
+        late = sorted(latency for at, latency in self._latencies.items() if at >= oldest)
         if not late:
             return None
         return Latency(

@@ -74,6 +74,8 @@ class BoundedDeflate(Extension):
         self._is_control = opcode.iscontrol()
         if rsv.rsv1 and (self._is_control or opcode is Opcode.CONTINUATION):
             return CloseReason.PROTOCOL_ERROR
+        if self._in_message and not self._is_control and opcode is not Opcode.CONTINUATION:
+            return CloseReason.PROTOCOL_ERROR  # wsproto would say so too, but look into it first
         if not self._is_control and not self._in_message:
             self._in_message = True
             self._compressed = rsv.rsv1

@@ -205,22 +205,22 @@ class Simulator:
     @property
     def received(self) -> list[str]:
         """The text frames that clients sent (the newest 10,000), API keys replaced by ``***``."""
-        return list(self._statistics.received)
+        return self._statistics.received.items()
 
     @property
     def requests(self) -> list[UpgradeRequest]:
         """The upgrade requests that were accepted (the newest 10,000), secrets replaced by ``***``."""
-        return list(self._statistics.requests)
+        return self._statistics.requests.items()
 
     @property
     def requests_refused(self) -> list[UpgradeRequest]:
         """The upgrade requests that were sound and refused (the newest 10,000), secrets replaced by ``***``."""
-        return list(self._statistics.requests_refused)
+        return self._statistics.requests_refused.items()
 
     @property
     def closes_received(self) -> list[tuple[int, str]]:
         """Code and reason of each Close frame that clients sent (the newest 10,000)."""
-        return list(self._statistics.closes)
+        return self._statistics.closes.items()
 
     @property
     def frames_sent(self) -> dict[str, int]:

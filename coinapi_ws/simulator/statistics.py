@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
+
+from coinapi_ws.newest import Newest
 
 from .keys import UpgradeRequest
 
@@ -15,10 +17,10 @@ MAX_KEPT: Final = 10_000  # of what clients sent; a simulator may run for days
 class Statistics:
     """Counters and the newest texts and requests."""
 
-    received: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
-    requests: deque[UpgradeRequest] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
-    requests_refused: deque[UpgradeRequest] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
-    closes: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
+    received: Newest[str] = field(default_factory=lambda: Newest(MAX_KEPT))
+    requests: Newest[UpgradeRequest] = field(default_factory=lambda: Newest(MAX_KEPT))
+    requests_refused: Newest[UpgradeRequest] = field(default_factory=lambda: Newest(MAX_KEPT))
+    closes: Newest[tuple[int, str]] = field(default_factory=lambda: Newest(MAX_KEPT))
     frames_sent: Counter[str] = field(default_factory=Counter)
     frames_lost: Counter[str] = field(default_factory=Counter)
     pings_sent: int = 0

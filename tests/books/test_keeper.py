@@ -284,11 +284,13 @@ def test_other_threads_see_whole_books(desk: OpenDesk) -> None:
     readers = [threading.Thread(target=read, args=(number,)) for number in range(2)]
     for reader in readers:
         reader.start()
-    it.say(both(1, snapshot=True))
-    it.say(*(both(sequence) for sequence in range(2, 400)))
-    stop.set()
-    for reader in readers:
-        reader.join()
+    try:
+        it.say(both(1, snapshot=True))
+        it.say(*(both(sequence) for sequence in range(2, 400)))
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
     assert torn == []
     assert min(reads) > 0
     assert it.keeper.snapshot(ONE).sequence == 399

@@ -145,15 +145,22 @@ class Owner:
         closed.append(self.client.close())
         gone.set()
 
+def is_gone():
+    "Not every interpreter counts references, or those of other threads at once."
+    for _ in range(200):
+        gc.collect()
+        if gone.wait(0.1):
+            return True
+
 closed, gone = [], threading.Event()
 owners = [Owner()]
 owners.clear()
-assert closed == [True] and not our_threads()
+assert is_gone() and closed == [True] and not our_threads()
 seen.clear(); gone.clear()
 owners.append(Owner())
 owners[0].client.on(Trade, lambda trade: owners.clear())
-assert gone.wait(20)
-assert closed == [True, False]
+assert is_gone()
+assert closed in ([True, False], [True, True])  # by the callback that let go, or by who collected
 for _ in range(1000):
     if not our_threads():
         break

