@@ -38,6 +38,6 @@ def assert_runs(program: str, directory: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert (finished.returncode, finished.stderr) == (0, ""), finished.stdout
+    assert (finished.returncode, finished.stderr) == (0, ""), f"{finished.stdout}\n{finished.stderr}"
     if "print(" in program:
         assert finished.stdout.strip()
