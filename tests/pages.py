@@ -29,8 +29,10 @@ def assert_runs(program: str, directory: Path) -> None:
     """Run a program, or tests, with warnings as errors; what prints must have printed something."""
     (directory / "test_program.py").write_text(program)
     runner = ["-m", "pytest", "-q"] if "def test_" in program else []
+    # asyncio would log each step that took long, and on a busy machine any may.
+    development = [] if "import asyncio" in program else ["-X", "dev"]
     finished = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", *runner, "test_program.py"],
+        [sys.executable, *development, "-W", "error", *runner, "test_program.py"],
         cwd=directory,
         env={name: value for name, value in os.environ.items() if name != "COINAPI_API_KEY"},
         capture_output=True,
@@ -38,6 +40,6 @@ def assert_runs(program: str, directory: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert (finished.returncode, finished.stderr) == (0, ""), finished.stdout
+    assert (finished.returncode, finished.stderr) == (0, ""), f"{finished.stdout}\n{finished.stderr}"
     if "print(" in program:
         assert finished.stdout.strip()
