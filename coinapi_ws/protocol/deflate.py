@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from codecs import getincrementaldecoder
+from codecs import IncrementalDecoder, getincrementaldecoder
 from typing import Final
 
 from wsproto.extensions import Extension
@@ -41,7 +41,7 @@ class BoundedDeflate(Extension):
         self._compressed = False
         self._inflated_bytes = 0
         self._is_text = False
-        self._utf8 = getincrementaldecoder("utf-8")()
+        self._utf8: IncrementalDecoder | None = None  # what of a character came last
 
     def enabled(self) -> bool:
         return self._enabled
@@ -107,7 +107,7 @@ class BoundedDeflate(Extension):
     def _begin_message(self, *, is_text: bool) -> None:
         self._inflated_bytes = 0
         self._is_text = is_text
-        self._utf8.reset()
+        self._utf8 = None
 
     def _begin_anew_if_due(self) -> None:
         if self._inflater.eof or not self._keep_context:
@@ -124,6 +124,7 @@ class BoundedDeflate(Extension):
         is_too_big = len(inflated) > room
         if self._is_text and (is_too_big or not is_whole):
             # Of what is no UTF-8 and then too big the first is told, however it was cut.
+            self._utf8 = self._utf8 or getincrementaldecoder("utf-8")()
             try:
                 self._utf8.decode(inflated)
             except UnicodeDecodeError:
