@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from ..exceptions import ConfigurationError
@@ -63,7 +62,7 @@ class CandleCorrected:
 CandleResult: TypeAlias = "CandleRunning | CandleClosed | CandleCorrected"
 
 
-@dataclasses.dataclass(slots=True)
+@dataclass(slots=True)
 class _Candles:
     """The candles of one symbol and period, by the start of their periods in nanoseconds since the epoch."""
 
@@ -72,7 +71,7 @@ class _Candles:
     start_ns: int = _NEVER
     end_ns: int = _NEVER
     is_certain: bool = True
-    closed: dict[int, Ohlcv] = dataclasses.field(default_factory=dict)
+    closed: dict[int, Ohlcv] = field(default_factory=dict)
     #: The latest start that was forgotten.
     forgotten_ns: int = _NEVER
 

@@ -110,8 +110,8 @@ class Statistics:
         #: Messages by the second in which they came.
         self._seconds: dict[int, int] = {}
 
-    def receive(self, items: Sequence[Event | Frame | Frames], now: float) -> dict[str, int]:
-        """Count what one read brought; return the messages by type."""
+    def receive(self, items: Sequence[Event | Frame | Frames], now: float) -> tuple[dict[str, int], int]:
+        """Count what one read brought; return the messages by type, and their bytes."""
         counts: dict[str, int] = {}
         sizes: dict[str, int] = {}
         for item in items:
@@ -139,7 +139,7 @@ class Statistics:
             self._seconds[second] = self._seconds.get(second, 0) + total
             if len(self._seconds) > RATE_WINDOW_SECONDS + 1:
                 del self._seconds[next(iter(self._seconds))]
-        return counts
+        return counts, sum(sizes.values())
 
     def deliver(self, items: Sequence[Item]) -> None:
         """Look at what goes on to the callbacks: how late the first message is, and which gaps there are."""

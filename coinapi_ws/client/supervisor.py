@@ -30,7 +30,7 @@ from .settings import HANDOVER, NOW, ClientSettings
 from .states import ClientState
 from .statistics import Statistics
 from .takeover import GRACE_SECONDS, Takeover
-from .undecoded import Undecoded, weight_of
+from .undecoded import Undecoded
 
 LOGGER: Final = logging.getLogger("coinapi_ws")
 
@@ -102,9 +102,6 @@ class Supervisor:
         if current is None:
             return [] if second is None else [second]
         return [current] if second is None else [current, second]
-
-    def _is_ours(self, connection: SelectorConnection) -> bool:
-        return connection is self._current or connection in self.connections()
 
     def start(self, scope: Scope) -> None:
         """Begin to connect, where anything is wanted."""
@@ -278,8 +275,8 @@ class Supervisor:
             for item in items:
                 if isinstance(item, Live):
                     self._note_live(connection, now)
-            counts = self._statistics.receive(frames, now)
-            self._pass_on(connection, frames, *weight_of(frames))
+            counts, size = self._statistics.receive(frames, now)
+            self._pass_on(connection, frames, sum(counts.values()), size)
             if counts:  # nobody waits for this
                 self._quiet.received(counts, now, self._statistics.last_received_ns or 0)
             for frame in frames:
@@ -293,6 +290,9 @@ class Supervisor:
             self._end_of(connection, connection.disconnected)
         elif self.paused_since is not None:
             self._pause_all()
+
+    def _is_ours(self, connection: SelectorConnection) -> bool:
+        return connection is self._current or connection in self.connections()
 
     def _pass_on(
         self, connection: SelectorConnection, frames: list[Event | Frame | Frames], count: int, size: int

@@ -9,7 +9,7 @@ from typing import Final
 
 from ..decoding import Decoder
 from ..drivers.selector import SelectorConnection
-from ..events import Event, Undecodable
+from ..events import Event
 from ..protocol.frames import Frame, Frames, Item
 
 #: Decoded at once. Few enough that they are gone before the garbage collector, or the processor's cache, minds them.
@@ -53,19 +53,6 @@ class Undecoded:
     def without_order(self) -> list[Item]:
         """Decode all, without a look at what came before: for what is told of, but not delivered."""
         return list(decoded_alone(self._items))
-
-
-def weight_of(items: Sequence[Event | Frame | Frames]) -> tuple[int, int]:
-    """Return how many messages these are, and the bytes of their text; any character counts as one."""
-    count = size = 0
-    for item in items:
-        if isinstance(item, Frames):
-            count += len(item.payloads)
-            size += sum(map(len, item.payloads))
-        elif isinstance(item, (Frame, Undecodable)):
-            count += 1
-            size += len(item.payload)
-    return count, size
 
 
 def decoded_alone(items: Sequence[Event | Frame | Frames]) -> Iterator[Item]:

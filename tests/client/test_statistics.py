@@ -11,7 +11,6 @@ from builders import asset, heartbeat, ns, trade
 
 from coinapi_ws import ConnectionGap, Live, Message, Scope, SequenceGap, Trade, Undecodable
 from coinapi_ws.client.statistics import Latency, Statistics
-from coinapi_ws.client.undecoded import weight_of
 from coinapi_ws.protocol.frames import Frame, Frames, FrameType
 from coinapi_ws.protocol.session import SessionStats
 
@@ -33,9 +32,8 @@ def test_messages_and_bytes_are_counted_by_type() -> None:
     counted = Statistics()
     bad = Undecodable(reason="binary", received_ns=3, payload=b"12345")
     first = [Live(received_ns=1), frame("trade", 10), frame("trade", 20), bad]
-    assert counted.receive(first, 0.0) == {"trade": 2, "undecodable": 1}
-    assert weight_of(first) == (3, 35)
-    assert counted.receive([frame("heartbeat", 7), frame("trade", 1)], 0.0) == {"heartbeat": 1, "trade": 1}
+    assert counted.receive(first, 0.0) == ({"trade": 2, "undecodable": 1}, 35)
+    assert counted.receive([frame("heartbeat", 7), frame("trade", 1)], 0.0) == ({"heartbeat": 1, "trade": 1}, 8)
     assert counted.messages == {"trade": 3, "undecodable": 1, "heartbeat": 1}
     assert counted.bytes == {"trade": 31, "undecodable": 5, "heartbeat": 7}
 
@@ -43,12 +41,12 @@ def test_messages_and_bytes_are_counted_by_type() -> None:
 def test_a_frame_that_turned_out_to_be_no_message_is_undecodable() -> None:
     counted = Statistics()
     bad = Undecodable(reason="no JSON", received_ns=3, payload="}")
-    assert counted.receive([Frame("}", 3, bad)], 0.0) == {"undecodable": 1}
+    assert counted.receive([Frame("}", 3, bad)], 0.0) == ({"undecodable": 1}, 1)
 
 
 def test_events_alone_are_no_messages() -> None:
     counted = Statistics()
-    assert counted.receive([Live(received_ns=1)], 0.0) == {}
+    assert counted.receive([Live(received_ns=1)], 0.0) == ({}, 0)
     assert counted.last_received_ns is None
     assert counted.rate(1.0) == 0
 
