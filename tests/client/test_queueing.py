@@ -450,12 +450,22 @@ def test_who_reads_goes_on_at_once_where_little_waits_or_all_has_to_be_read(poli
 
 
 @pytest.mark.parametrize("end", [lambda queue: queue.take(1), Made.discard], ids=["taken", "discarded"])
-def test_who_reads_far_ahead_waits_until_somebody_takes(end: Callable[[Made], object]) -> None:
+def test_who_reads_far_ahead_waits_until_somebody_takes(
+    end: Callable[[Made], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     queue = far_ahead()
     taker = threading.Thread(target=end, args=(queue,))
-    taker.start()
-    queue.wait_for_takers(FOREVER)
-    assert queue.bytes == 1 or queue.is_discarding
+    condition, woken = queue._monitor._condition, []
+    wait = condition.wait
+
+    def wait_for_the_taker(seconds: float) -> bool:
+        taker.start()  # it needs the lock, which is free once this waits
+        woken.append(wait(seconds))
+        return woken[-1]
+
+    monkeypatch.setattr(condition, "wait", wait_for_the_taker)
+    queue.wait_for_takers(PATIENCE_SECONDS)
+    assert woken == [True]
     taker.join(PATIENCE_SECONDS)
     assert not taker.is_alive()
 
