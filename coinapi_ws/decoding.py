@@ -9,6 +9,7 @@ Decimal with the wire's digits; counts and sequences are int in both.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import InvalidOperation
 from json import JSONDecodeError
 from types import MappingProxyType
@@ -23,9 +24,22 @@ from .quick import HOT_TYPES, Reader, quick_reader
 from .quick import UNUSUAL as UNUSUAL
 
 NUMBERS: Final = ("float", "decimal")
+#: What the JSON parser and the conversions raise; :func:`reason_of` says what it means.
+UNREADABLE: Final = (ValueError, RecursionError, StopIteration, InvalidOperation)
 
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _LEVEL_KINDS: Final = {kind: level_kinds(kind) for kind in LEVEL_TYPES}
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what is wrong with a text, by what reading it has raised: one of ``UNREADABLE``."""
+    if isinstance(error, Refused):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return f"nested deeper than {MAX_DEPTH} levels"
+    if isinstance(error, (JSONDecodeError, StopIteration)):  # the latter is how the scanner says: no value
+        return "not valid JSON"
+    return "a number that cannot be represented"  # a ValueError is how int() refuses more than 4,300 digits
 
 
 class Decoder:
@@ -36,7 +50,8 @@ class Decoder:
             raise ConfigurationError(f'numbers={numbers!r} is not possible; write "float" or "decimal"')
         self._decimal = numbers == "decimal"
         self._keep_raw = keep_raw
-        self._scan = scanner(decimal=self._decimal)
+        #: The parser of one JSON value: from a text and where it begins to the value and where it ends.
+        self.scan: Callable[[str, int], tuple[Any, int]] = scanner(decimal=self._decimal)
         self._converters = converters(decimal=self._decimal)
 
     def quick(self, type_name: str) -> Reader | None:
@@ -54,32 +69,35 @@ class Decoder:
         if not isinstance(payload, str):
             return Undecodable(reason="a binary frame", received_ns=received_ns, payload=payload)
         try:
-            return self._message(self._parse(payload), payload, received_ns)
-        except Refused as refusal:
-            reason = str(refusal)
-        except RecursionError:
-            reason = f"nested deeper than {MAX_DEPTH} levels"
-        except (JSONDecodeError, StopIteration):  # the latter is how the scanner says that there is no value
-            reason = "not valid JSON"
-        except (ValueError, InvalidOperation):  # the former is how int() refuses more than 4,300 digits
-            reason = "a number that cannot be represented"
-        return Undecodable(reason=reason, received_ns=received_ns, payload=payload)
+            fields = self._parse(payload)
+            name = fields.pop("type", None)
+            if type(name) is not str:
+                raise Refused('no "type" that is a text')
+            return self._message(name, fields, payload, received_ns)
+        except UNREADABLE as error:
+            return Undecodable(reason=reason_of(error), received_ns=received_ns, payload=payload)
+
+    def decode_fields(
+        self, type_name: str, fields: dict[str, Any], text: str, received_ns: int = 0
+    ) -> Message | Undecodable:
+        """Return the message of an object that does not say its type: its fields as ``scan`` gives them, its text."""
+        try:
+            _check_texts(fields, text)
+            return self._message(type_name, fields, text, received_ns)
+        except UNREADABLE as error:
+            return Undecodable(reason=reason_of(error), received_ns=received_ns, payload=text)
 
     def _parse(self, text: str) -> dict[str, Any]:
         start = 0 if text.startswith("{") else len(text) - len(text.lstrip(" \t\n\r"))
-        fields, end = self._scan(text, start)
+        fields, end = self.scan(text, start)
         if end != len(text) and text[end:].strip(" \t\n\r"):
             raise Refused("not valid JSON: something follows the object")
         if type(fields) is not dict:
             raise Refused("not a JSON object")
-        if not text.isascii() or ("\\u" in text and _SURROGATE_ESCAPE.search(text)):
-            check_text(fields)
+        _check_texts(fields, text)
         return fields
 
-    def _message(self, fields: dict[str, Any], text: str, received_ns: int) -> Message:
-        name = fields.get("type")
-        if type(name) is not str:
-            raise Refused('no "type" that is a text')
+    def _message(self, name: str, fields: dict[str, Any], text: str, received_ns: int) -> Message:
         message_class = MESSAGE_TYPES.get(name, UnknownMessage)
         kinds = message_class.kinds
         known: dict[str, Any] = {"type": "heartbeat" if name == "hearbeat" else name, "received_ns": received_ns}
@@ -87,8 +105,7 @@ class Decoder:
         for field, value in fields.items():
             kind = kinds.get(field)
             if kind is None:
-                if field != "type":
-                    extra[field] = json_of(value)
+                extra[field] = json_of(value)
             elif value is None:
                 continue
             elif convert := self._converters.get(kind):
@@ -126,3 +143,8 @@ class Decoder:
         if undeclared:
             extra[side] = undeclared
         return levels
+
+
+def _check_texts(fields: dict[str, Any], text: str) -> None:
+    if not text.isascii() or ("\\u" in text and _SURROGATE_ESCAPE.search(text)):
+        check_text(fields)

@@ -1,4 +1,4 @@
-"""The named endpoints, and any other WebSocket URL (vendor_notes.md, "Endpoints")."""
+"""The named endpoints, any other WebSocket URL, and that of the REST API (vendor_notes.md, "Endpoints")."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ NAMED_ENDPOINTS: Final = {
 _DS_SUFFIX: Final = ".ws-ds.md.coinapi.io"
 _VENDOR_DOMAIN: Final = ".coinapi.io"
 _EXRATES_HOST: Final = "api-realtime.exrates.coinapi.io"
-_DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
+_WEBSOCKET: Final = ("wss", "ws")
+_REST: Final = ("https", "http")
+_DEFAULT_PORTS: Final = {"ws": 80, "wss": 443, "http": 80, "https": 443}
 _LABEL: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _MAX_HOST_LENGTH: Final = 253  # RFC 1035, section 2.3.4
 
@@ -29,7 +31,8 @@ _MAX_HOST_LENGTH: Final = 253  # RFC 1035, section 2.3.4
 class Endpoint:
     """Where to connect; made by :func:`endpoint_from`.
 
-    ``scheme`` is "ws" or "wss", ``product`` "market", "ds" or "exrates"; the query string is never printed.
+    ``scheme`` is "ws" or "wss", of the REST API "http" or "https"; ``product`` "market", "ds" or "exrates"; the query
+    string is never printed.
     """
 
     scheme: str
@@ -41,8 +44,8 @@ class Endpoint:
 
     @property
     def tls(self) -> bool:
-        """True for ``wss``."""
-        return self.scheme == "wss"
+        """True for ``wss`` and ``https``."""
+        return self.scheme in ("wss", "https")
 
     @property
     def target(self) -> str:
@@ -91,6 +94,18 @@ def read_endpoint(name_or_url: object) -> Endpoint | ConfigurationError:
     return endpoint if isinstance(endpoint, Endpoint) else ConfigurationError(endpoint)
 
 
+def read_rest_endpoint(url: object) -> Endpoint | ConfigurationError:
+    """Return the place of a REST API, an ``http://`` or ``https://`` URL, or the error to raise, as above."""
+    if isinstance(url, Endpoint):
+        return url
+    if not isinstance(url, str):
+        return ConfigurationError(f"the endpoint of the REST API is a URL, not {type(url).__name__}")
+    endpoint = _read_url(url, _REST)
+    if isinstance(endpoint, Endpoint) and endpoint.query:
+        endpoint = "the endpoint URL of the REST API has a query in it; filters are arguments"
+    return endpoint if isinstance(endpoint, Endpoint) else ConfigurationError(endpoint)
+
+
 def _read(name_or_url: str) -> Endpoint | str:
     """Return the endpoint, or what is wrong with it."""
     if name_or_url.startswith("ds:"):
@@ -106,16 +121,16 @@ def _read(name_or_url: str) -> Endpoint | str:
     return f"unknown endpoint; write {known}, ds:<exchange>, or a ws:// or wss:// URL"
 
 
-def _read_url(url: str) -> Endpoint | str:
+def _read_url(url: str, schemes: tuple[str, str] = _WEBSOCKET) -> Endpoint | str:
     if re.search(r"[\x00-\x20\x7f\ud800-\udfff]", url):
         return "the endpoint URL has a space, a control character or half a character in it"
     try:
         parts = urlsplit(url)
         scheme, host, port = parts.scheme.lower(), parts.hostname, parts.port
     except ValueError:
-        return "the endpoint URL cannot be read; write wss://host[:port]/path"
-    if scheme not in _DEFAULT_PORTS:
-        return "the endpoint URL must begin with wss:// or ws://"
+        return f"the endpoint URL cannot be read; write {schemes[0]}://host[:port]/path"
+    if scheme not in schemes:
+        return f"the endpoint URL must begin with {schemes[0]}:// or {schemes[1]}://"
     if parts.username is not None or parts.password is not None:
         return "the endpoint URL has a user name in it; pass the key as api_key instead"
     if re.search(r"(^|&)apikey=|/APIKEY-", f"{parts.query}&{parts.path}", re.IGNORECASE):

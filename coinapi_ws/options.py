@@ -134,7 +134,7 @@ class Options:
         if not self.endpoint.tls and not is_near and not self.allow_plaintext:
             raise ConfigurationError(
                 f"the API key would cross the network to {self.endpoint.host} unencrypted; "
-                "use wss://, or pass allow_plaintext=True"
+                f"use {self.endpoint.scheme}s://, or pass allow_plaintext=True"
             )
 
     def _check_way(self) -> None:

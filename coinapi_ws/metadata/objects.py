@@ -1,0 +1,66 @@
+"""From the pieces of a text to the objects of the JSON array in it, pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from json import JSONDecodeError
+from json.decoder import WHITESPACE  # type: ignore[attr-defined]  # the blanks that JSON allows
+from typing import Any, Final
+
+from ..converting import Refused
+from ..decoding import UNREADABLE, reason_of
+
+#: An object of the vendor has about a thousand characters.
+MAX_OBJECT_CHARACTERS: Final = 1024 * 1024
+
+#: From a character to those that may come next, blanks aside.
+_NEXT: Final = {"[": "{]", "{": ",]", ",": "{", "]": ""}
+
+
+def objects_of(
+    pieces: Iterable[str], scan: Callable[[str, int], tuple[Any, int]]
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield each object as ``scan``, a scanner of :mod:`json`, reads it, and its text, once it is whole.
+
+    The pieces may have any sizes; what is kept is one object and one piece, however long the array is. Raises
+    ``Refused`` for what is no JSON array of objects, and for an object of more than `MAX_OBJECT_CHARACTERS`.
+    """
+    expected = "["
+    unread: list[str] = []
+    length = enough = 0
+    for piece in chain(pieces, (None,)):
+        unread.append(piece or "")
+        length += len(unread[-1])
+        # Tried again for each byte that drips in, a long object would cost the square of its length.
+        if length < enough and piece is not None:
+            continue
+        text, position = "".join(unread), 0
+        while (position := WHITESPACE.match(text, position).end()) < len(text):
+            character = text[position]
+            if character not in expected:
+                raise Refused(f"{_wanted(expected)} was expected, not {character!r}")
+            if character == "{":
+                try:
+                    fields, end = scan(text, position)
+                except (JSONDecodeError, StopIteration):
+                    break  # not whole, or no JSON, which the end will tell
+                except UNREADABLE as error:
+                    raise Refused(reason_of(error)) from None
+                yield fields, text[position:end]
+                position = end
+            else:
+                position += 1
+            expected = _NEXT[character]
+        unread, length = [text[position:]], len(text) - position
+        enough = length * 5 // 4
+        if length > MAX_OBJECT_CHARACTERS:
+            raise Refused(f"an object has more than {MAX_OBJECT_CHARACTERS} characters, or is no JSON")
+    if length:
+        raise Refused("the last object is cut off, or no JSON")
+    if expected:
+        raise Refused(f"{_wanted(expected)} was expected, and nothing came")
+
+
+def _wanted(expected: str) -> str:
+    return " or ".join(expected) or "the end"
