@@ -11,11 +11,11 @@
     │   └── ProxyError
     ├── AuthenticationError                 the server refused the API key
     ├── PermissionDenied                    the key lacks a privilege
-    ├── RateLimited                         too many upgrades, hellos or connections
+    ├── RateLimited                         too many upgrades, hellos, connections or requests
     ├── HandshakeRejected                   any other refusal of the upgrade
-    ├── ServerRejected                      any other ``error`` message that ended the connection
+    ├── ServerRejected                      any other ``error`` message that ended the connection, or REST status
     ├── ConnectionClosed                    the connection is over
-    ├── ProtocolError                       the peer broke RFC 6455, or sent too much
+    ├── ProtocolError                       the peer broke its protocol, or sent too much
     └── SlowConsumerError                   messages were not taken in time
 
 Every error that ended a connection carries the :class:`~coinapi_ws.Disconnected` event with all
@@ -69,7 +69,7 @@ class ConnectError(CoinAPIError, OSError):
 
 
 class ConnectTimeout(ConnectError, TimeoutError):
-    """The deadline passed before the connection was up, or before it showed any life."""
+    """The deadline passed before the connection was up, before it showed any life, or before an answer was whole."""
 
 
 class CertificateError(ConnectError):
@@ -85,12 +85,12 @@ class _Refusal(CoinAPIError):
 
     @property
     def stage(self) -> str | None:
-        """``"upgrade"`` or ``"hello"``: where the server refused."""
+        """``"upgrade"``, ``"hello"`` or ``"rest"``: where the server refused."""
         return None if self.disconnected is None else self.disconnected.stage
 
     @property
     def status(self) -> int | None:
-        """The HTTP status of a refused upgrade, else None."""
+        """The HTTP status of a refused upgrade or request, else None."""
         return None if self.disconnected is None else self.disconnected.status
 
     @property
@@ -113,7 +113,7 @@ class PermissionDenied(_Refusal):
 
 
 class RateLimited(_Refusal):
-    """A limit of the server on upgrades, hellos or connections was exceeded."""
+    """A limit of the server on upgrades, hellos, connections or requests was exceeded."""
 
 
 class HandshakeRejected(_Refusal):
@@ -121,11 +121,11 @@ class HandshakeRejected(_Refusal):
 
 
 class ServerRejected(_Refusal):
-    """The server sent an ``error`` message, for no reason named above, and closed."""
+    """The server sent an ``error`` message and closed, or refused a request of REST, for no reason named above."""
 
 
 class ConnectionClosed(CoinAPIError):
-    """The connection is over; ``disconnected`` has all that is known."""
+    """The connection is over, perhaps in the middle of an answer; ``disconnected`` has all that is known."""
 
     @property
     def code(self) -> int | None:
@@ -139,7 +139,7 @@ class ConnectionClosed(CoinAPIError):
 
 
 class ProtocolError(CoinAPIError):
-    """The peer broke RFC 6455 or RFC 7692, or sent more than the limits allow."""
+    """The peer broke its protocol (RFC 6455, RFC 7692; of REST HTTP and JSON), or sent more than the limits allow."""
 
 
 class SlowConsumerError(CoinAPIError):

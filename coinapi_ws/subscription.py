@@ -5,7 +5,9 @@ All values are immutable and pure; any thread. The rules are the vendor's (vendo
 
 from __future__ import annotations
 
+import json
 import warnings
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,7 +15,7 @@ from typing import Any, Final
 
 from .endpoints import Endpoint
 from .exceptions import ConfigurationError, UsageError
-from .messages import Book, Message
+from .messages import Book, Message, Symbol
 
 #: What the server named as allowed when it refused another type; the list may grow.
 KNOWN_DATA_TYPES: Final = (
@@ -49,6 +51,9 @@ _WIRE_LIMITS: Final = {
     "limit_ms_exrate": "subscribe_update_limit_ms_exrate",
 }
 _FILTERS: Final = ("symbol_ids", "exchange_ids", "asset_ids")
+
+#: How much of a frame symbol ids may take before they are parted: our own bound (vendor_notes.md, "Subscribing").
+MAX_BATCH_BYTES: Final = 60_000
 
 _EMPTY_SCOPE: Final = (
     "an empty scope would ask for everything; name at least one Subscription, or close the connection instead"
@@ -115,6 +120,37 @@ class Subscription:
         }
         _fill(self, fields)
         _warn(self)
+
+    @classmethod
+    def for_symbols(
+        cls,
+        data_types: Iterable[str],
+        symbols: Iterable[Symbol | str],
+        *,
+        period_ids: Iterable[str] = (),
+        limit_ms_quote: int | None = None,
+        limit_ms_book_snapshot: int | None = None,
+    ) -> tuple[Subscription, ...]:
+        """Return subscriptions to exactly these symbols, which are messages or whole ids; sorted, each once.
+
+        It is one subscription, or several where one would make a frame of more than some 64 kB. Those go to several
+        clients, or all to one with ``wire="incremental"``, which sends each in a frame of its own; ``wire="hello"``
+        would send one long frame again. Raises ``ConfigurationError``, also where there is no symbol, since no filter
+        would mean everything.
+        """
+        if isinstance(symbols, str):
+            raise ConfigurationError(f"symbols is a list; write [{symbols!r}]")
+        symbol_ids = {_exactly(symbol) for symbol in symbols}
+        if not symbol_ids:
+            raise ConfigurationError("there is no symbol to subscribe to, and no filter would mean everything")
+        whole = cls(
+            data_types,
+            symbol_ids=symbol_ids,
+            period_ids=period_ids,
+            limit_ms_quote=limit_ms_quote,
+            limit_ms_book_snapshot=limit_ms_book_snapshot,
+        )
+        return tuple(_with_symbols(whole, batch) for batch in _batches(whole.symbol_ids))
 
     @property
     def filters(self) -> frozenset[str]:
@@ -379,6 +415,28 @@ def _with_symbols(subscription: Subscription, symbol_ids: list[str]) -> Subscrip
     return copied
 
 
+def _exactly(symbol: Symbol | str) -> str:
+    symbol_id = symbol.symbol_id if isinstance(symbol, Symbol) else symbol
+    whole = symbol_id.removesuffix("$") if isinstance(symbol_id, str) else ""
+    if not whole or whole.endswith("_"):
+        raise ConfigurationError("a symbol is a Symbol that has an id, or a whole id such as COINBASE_SPOT_BTC_USD")
+    return f"{whole}$"
+
+
+def _batches(symbol_ids: Iterable[str]) -> Iterator[list[str]]:
+    """Part ids into lists that are not longer in a frame than `MAX_BATCH_BYTES`."""
+    batch: list[str] = []
+    left = MAX_BATCH_BYTES
+    for symbol_id in symbol_ids:
+        size = len(json.dumps(symbol_id)) + 1  # and a comma
+        if size > left and batch:
+            yield batch
+            batch, left = [], MAX_BATCH_BYTES
+        batch.append(symbol_id)
+        left -= size
+    yield batch
+
+
 def _texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
     if isinstance(values, (str, bytes)):
         raise ConfigurationError(f"{name} is a list; write {name}=[{values!r}]")
@@ -449,4 +507,11 @@ def _warn(subscription: Subscription) -> None:
 
 
 def _matches_symbol(symbol: str, filters: tuple[str, ...]) -> bool:
-    return any(symbol == wanted[:-1] if wanted.endswith("$") else symbol.startswith(wanted) for wanted in filters)
+    prefixes = (symbol[:length] for length in range(1, len(symbol) + 1))
+    return _has(filters, f"{symbol}$") or any(_has(filters, text) for text in prefixes if not text.endswith("$"))
+
+
+def _has(texts: tuple[str, ...], text: str) -> bool:
+    """Return whether a text is among these, which are sorted, and may be many."""
+    position = bisect_left(texts, text)
+    return texts[position : position + 1] == (text,)

@@ -98,10 +98,8 @@ class Client:
             user_agent=user_agent,
         )
         del api_key, endpoint, proxy  # no plain key is to be seen in a traceback (F24)
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < inf:
-            raise ConfigurationError("timeout is a positive number of seconds")
-        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-            raise ConfigurationError("max_bytes is an int of at least 1")
+        _check_positive("timeout", timeout)
+        _check_positive("max_bytes", max_bytes)
         if not isinstance(settings, Options):
             raise settings
         self._options = settings
@@ -250,6 +248,11 @@ def _read_settings(
 ) -> Options | ConfigurationError | TypeError:
     place = read_rest_endpoint(endpoint)
     return read_options(api_key, place, proxy, **options) if isinstance(place, Endpoint) else place
+
+
+def _check_positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < inf:
+        raise ConfigurationError(f"{name} is a positive number, not {value!r}")
 
 
 def _retry_after(headers: tuple[tuple[str, str], ...]) -> float | None:

@@ -30,6 +30,7 @@ from .behaviour import SOUND
 from .gate import ACCEPTED, Answer
 from .keys import presented_keys, shown_request
 from .outgoing import Outgoing
+from .rest import RestRequest, request_of
 from .statistics import Statistics
 from .wire import NEVER_NS, NS_PER_SECOND, fragments, text_frame
 
@@ -46,7 +47,8 @@ class ServerConnection:
 
     Feed it with `receive` and `receive_eof`, call `handle_timeout` at `next_timeout`, send what `take`
     returns, and close the socket once `is_finished` and nothing is left in ``outgoing``. ``receive`` returns the text
-    messages that arrived. ``admit`` is asked for the answer to the upgrade request.
+    messages that arrived. ``admit`` is asked for the answer to the upgrade request, ``list_metadata`` for the one to a
+    request of REST in its place, which ends the connection.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ServerConnection:
         statistics: Statistics,
         address: str,
         admit: Callable[[ServerConnection, int], Answer],
+        list_metadata: Callable[[ServerConnection, RestRequest, int], Answer],
         *,
         now_ns: int,
         ping_interval_ns: int,
@@ -66,6 +69,7 @@ class ServerConnection:
         self.outgoing = Outgoing()
         self._statistics = statistics
         self._admit = admit
+        self._list_metadata = list_metadata
         self._ws = WSConnection(ConnectionType.SERVER)
         self._head = b""
         self._parts: list[str] = []
@@ -189,19 +193,23 @@ class ServerConnection:
         self.outgoing.add(self._ws.send(event), 0, now_ns)
 
     def _receive_head(self, received: bytes, now_ns: int) -> bytes:
-        """Collect the upgrade request and answer it; return what follows it."""
+        """Collect the request and answer it; return what follows one for an upgrade."""
         self._head += received
         if not b"GET ".startswith(self._head[:4]):
             # Most often a TLS handshake, whose client would wait for an answer until its patience ends.
-            self._reject(Answer(400), now_ns)
+            self._respond(Answer(400), now_ns)
             return b""
         end = self._head.find(b"\r\n\r\n") + 4
         if end < 4:
             if len(self._head) > MAX_HEAD_BYTES:
-                self._reject(Answer(431), now_ns)
+                self._respond(Answer(431), now_ns)
             return b""
         head, rest = self._head[:end], self._head[end:]
         self._head = b""
+        if (request := request_of(head)) is not None:
+            self.keys = presented_keys(request.target, request.headers)
+            self._respond(self._list_metadata(self, request, now_ns), now_ns)
+            return b""
         # A host name that is none raises UnicodeError, a ValueError (hazard W2).
         try:
             self._ws.receive_data(head)
@@ -212,10 +220,10 @@ class ServerConnection:
             if isinstance(hint, RejectConnection):
                 # RFC 9110, 15.5.22: what it would take.
                 answer = Answer(hint.status_code, ((b"Upgrade", b"websocket"), *hint.headers))
-            self._reject(answer, now_ns)
+            self._respond(answer, now_ns)
             return b""
         except (ValueError, StopIteration):
-            self._reject(Answer(400), now_ns)
+            self._respond(Answer(400), now_ns)
             return b""
         assert isinstance(event, Request)
         return self._answer(event, rest, now_ns)
@@ -233,11 +241,11 @@ class ServerConnection:
             return rest
         self._statistics.requests_refused.append(shown)
         if answer.status:
-            self._reject(answer, now_ns)
+            self._respond(answer, now_ns)
         self._finished = True
         return b""
 
-    def _reject(self, answer: Answer, now_ns: int) -> None:
+    def _respond(self, answer: Answer, now_ns: int) -> None:
         head = (
             b"HTTP/1.1 %d %s\r\n" % (answer.status, _phrase(answer.status))
             + b"".join(name + b": " + value + b"\r\n" for name, value in answer.headers)

@@ -19,7 +19,7 @@ ACCEPTED: Final = 101
 
 @dataclass(frozen=True)
 class Answer:
-    """What an upgrade request is answered with.
+    """What a request is answered with.
 
     ``preface`` is sent first, as it is. A status of 0 says nothing else; `ACCEPTED` goes on with the
     handshake; all others refuse, and ``body`` follows in its pieces.
@@ -55,12 +55,14 @@ class Gate:
         upgrade_limit: RateLimit | None,
         hello_limit: RateLimit | None,
         connection_limit: ConnectionLimit | None,
+        rest_limit: RateLimit | None,
     ) -> None:
         self._keys = keys
         self._checks_upgrades = checks_upgrades
         self._upgrade_limit = upgrade_limit
         self._hello_limit = hello_limit
         self._connection_limit = connection_limit
+        self._rest_limit = rest_limit
         #: What faults want said to the next upgrades, and to how many.
         self._instead: deque[tuple[Answer, float]] = deque()
 
@@ -88,11 +90,8 @@ class Gate:
                 headers = self._upgrade_limit.headers(visitor.address, now_ns, wait_ms)
                 return _refusal(429, "Too many upgrade requests", [*headers, retry_after(wait_ms)])
         key = self._keys.accepted(visitor.keys)
-        if self._checks_upgrades and key is None:
-            # RFC 9110, 15.5.2: how it could be done.
-            return _refusal(401, "Invalid API key", [(b"WWW-Authenticate", b'Basic realm="CoinAPI"')])
-        if self._checks_upgrades and key is not None and self._keys.may_nothing(key):
-            return _refusal(403, "Forbidden")
+        if self._checks_upgrades and (refusal := self._key_refusal(key)):
+            return refusal
         if key is None:
             # Wrong, which will be said at the hello; the limit counts it all the same.
             key = visitor.keys[0] if visitor.keys else NO_KEY
@@ -101,6 +100,19 @@ class Gate:
             return _refusal(429, "Too many connections", [*headers, retry_after(CONNECTION_RETRY_MS)])
         self._hold(key, visitor)
         return Answer(headers=tuple(self._headers(visitor, key, now_ns)), preface=preface)
+
+    def let_in(self, visitor: Visitor, now_ns: int) -> Answer:
+        """Return the refusal of a request of REST, or `ACCEPTED` and what its answer says of the limit."""
+        refusal = self._key_refusal(self._keys.accepted(visitor.keys))
+        if refusal is not None or self._rest_limit is None:
+            return refusal or Answer()
+        limit = self._rest_limit
+        wait_ms = limit.take(visitor.address, now_ns)
+        numbers = {"Limit": limit.limit, "Remaining": limit.remaining(visitor.address, now_ns), "Request-Cost": 1}
+        headers = [(b"X-RateLimit-" + name.encode(), b"%d" % number) for name, number in numbers.items()]
+        if wait_ms:
+            return _refusal(429, "Too many requests", [*headers, retry_after(wait_ms)])
+        return Answer(headers=tuple(headers))
 
     def hear(self, visitor: Visitor, now_ns: int) -> None:
         """Count a hello, subscribe or unsubscribe; raise `Refused` where there were too many."""
@@ -126,6 +138,12 @@ class Gate:
         for data_type in sorted(data_types):
             if not self._keys.may_have(key, data_type):
                 raise Refused(f"Forbidden - Your API key don't have privileges to data type '{data_type}'.")
+
+    def _key_refusal(self, key: bytes | None) -> Answer | None:
+        if key is None:
+            # RFC 9110, 15.5.2: how it could be done.
+            return _refusal(401, "Invalid API key", [(b"WWW-Authenticate", b'Basic realm="CoinAPI"')])
+        return _refusal(403, "Forbidden") if self._keys.may_nothing(key) else None
 
     def _is_over_connections(self, key: bytes) -> bool:
         return self._connection_limit is not None and self._connection_limit.is_reached(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .behaviour import Behaviour, Tampering
@@ -12,9 +13,10 @@ from .client import Client
 from .connection import ServerConnection
 from .conversation import Conversation, ConversationSettings
 from .feeds import Feed, MarketFeed
-from .gate import Gate
+from .gate import ACCEPTED, Answer, Gate, Visitor
 from .market import Market
 from .replay import PreparedRecording, Replay
+from .rest import RestRequest, listing
 from .scope import Product
 from .statistics import Statistics
 from .transport import Transport
@@ -68,6 +70,7 @@ class Intake:
             self._statistics,
             address,
             self._gate.admit,
+            partial(self._list_metadata, wall_offset_ns),
             now_ns=served_ns,
             ping_interval_ns=self._settings.ping_interval_ns,
             pong_timeout_ns=self._settings.pong_timeout_ns,
@@ -79,6 +82,14 @@ class Intake:
         client = Client(self._accepted, transport, conversation, served_ns=served_ns)
         client.behaviour = behaviour
         return client
+
+    def _list_metadata(self, wall_offset_ns: int, visitor: Visitor, request: RestRequest, now_ns: int) -> Answer:
+        if self._recording is not None:
+            return Answer(404, body=(b"a recording has no metadata",))
+        let_in = self._gate.let_in(visitor, now_ns)
+        if let_in.status != ACCEPTED:
+            return let_in
+        return listing(request, self._market, now_ns + wall_offset_ns, list(let_in.headers))
 
     def _product(self) -> Product:
         exchange_id = self._settings.direct_source

@@ -34,9 +34,13 @@ class RateLimit:
         taken.append(now_ns)
         return 0
 
+    def remaining(self, address: str, now_ns: int) -> int:
+        """Return how many may be taken now."""
+        return self.limit - len(self._recent(address, now_ns))
+
     def headers(self, address: str, now_ns: int, retry_after_ms: int = 0) -> Headers:
         """Return what an upgrade response says of this limit, vendor_notes.md "Limits"."""
-        remaining = self.limit - len(self._recent(address, now_ns))
+        remaining = self.remaining(address, now_ns)
         values = [("Limit", self.limit), ("Remaining", remaining), ("WindowSizeMs", self.window_ms)]
         if retry_after_ms:
             values.append(("RetryAfterMs", retry_after_ms))

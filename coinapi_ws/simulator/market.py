@@ -150,16 +150,17 @@ class Market:
         return self._by_symbol[symbol_id]
 
     def _snapshot(self, stream: Stream, now_ns: int) -> str | None:
+        start_ns = self._start_ns if self.is_open else now_ns
         if stream.type == "asset" and stream.base is not None:
             asset = ASSETS[stream.base]
-            return encoding.asset_body(asset, self._micro_usd[asset.asset_id], self._start_ns, now_ns)
+            return encoding.asset_body(asset, self._micro_usd[asset.asset_id], start_ns, now_ns)
         if stream.type == "exchange" and stream.exchange_id is not None:
-            return encoding.exchange_body(EXCHANGES[stream.exchange_id], self._start_ns, now_ns)
+            return encoding.exchange_body(EXCHANGES[stream.exchange_id], start_ns, now_ns)
         if stream.symbol_id is None:
             return None
         venue = self._by_symbol[stream.symbol_id]
         if stream.type == "symbol":
-            return encoding.symbol_body(venue, self._start_ns, now_ns)
+            return encoding.symbol_body(venue, start_ns, now_ns)
         # On a busy machine more is due than has happened; a book says how far it is.
         now_ns = min(now_ns, self.next_ns - 100)
         if stream.type == "book":

@@ -44,8 +44,9 @@ class Simulator:
     None for all types (default None: every client, also one without a key); ``key_check``, "hello" as the vendor
     does, or "upgrade": 401 where no right key came with the request, 403 for one that may have no data type.
 
-    How much: ``upgrade_limit`` and ``hello_limit``, such as ``(10, 10.0)``: so many in so many seconds from one
-    IP address; ``connection_limit`` for each key; ``buffer_limit``, how many messages may wait for a slow client.
+    How much: ``upgrade_limit``, ``hello_limit`` and ``rest_limit`` (of requests to `rest_url`), such as ``(10, 10.0)``:
+    so many in so many seconds from one IP address; ``connection_limit`` for each key; ``buffer_limit``, how many
+    messages may wait for a slow client.
 
     When: ``ping_interval``, ``pong_timeout`` and ``heartbeat_interval`` in seconds; ``activity``, as of
     `set_activity`; ``timeline``, what happens by itself, see `coinapi_ws.simulator.scenario`.
@@ -78,6 +79,7 @@ class Simulator:
         upgrade_limit: tuple[int, float] | None = None,
         hello_limit: tuple[int, float] | None = None,
         connection_limit: int | None = None,
+        rest_limit: tuple[int, float] | None = None,
         buffer_limit: int = 131_072,
         ping_interval: float = 60.0,
         pong_timeout: float = 60.0,
@@ -113,7 +115,7 @@ class Simulator:
             heartbeat_interval_ns=_interval_ns("heartbeat_interval", heartbeat_interval),
             buffer_limit=_at_least_one("buffer_limit", buffer_limit),
         )
-        gate = _gate(api_keys, key_check, upgrade_limit, hello_limit, connection_limit)
+        gate = _gate(api_keys, key_check, upgrade_limit, hello_limit, connection_limit, rest_limit)
         self._statistics = Statistics()
         self._certificates = Certificates() if tls else None
         self._engine = Engine(
@@ -171,6 +173,15 @@ class Simulator:
             return f"wss://localhost:{self.port}/v1/"
         host = self._engine.settings.host
         return f"ws://[{host}]:{self.port}/v1/" if ":" in host else f"ws://{host}:{self.port}/v1/"
+
+    @property
+    def rest_url(self) -> str:
+        """Where the lists of exchanges, assets and symbols are, for `coinapi_ws.metadata.Client`; none of a recording.
+
+        Keys are checked here at once: 401 where no right one came, 403 for one that may have no data type.
+        """
+        scheme, _, rest = self.url.partition("ws")
+        return f"{scheme}http{rest.removesuffix('/v1/')}"
 
     @property
     def recording(self) -> str | os.PathLike[str] | None:
@@ -349,6 +360,7 @@ def _gate(
     upgrade_limit: tuple[int, float] | None,
     hello_limit: tuple[int, float] | None,
     connection_limit: int | None,
+    rest_limit: tuple[int, float] | None,
 ) -> Gate:
     if key_check not in ("hello", "upgrade"):
         raise ValueError('key_check must be "hello" or "upgrade"')
@@ -360,6 +372,7 @@ def _gate(
         connection_limit=None
         if connection_limit is None
         else ConnectionLimit(_at_least_one("connection_limit", connection_limit)),
+        rest_limit=_rate_limit("rest_limit", "X-RateLimit", rest_limit),
     )
 
 
