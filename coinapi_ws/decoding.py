@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from decimal import InvalidOperation
 from json import JSONDecodeError
+from sys import intern
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -110,7 +111,8 @@ class Decoder:
                 continue
             elif convert := self._converters.get(kind):
                 try:
-                    known[field] = convert(value)
+                    # The parser makes each name anew, and messages may be kept.
+                    known[intern(field)] = convert(value)
                 except Refused as refusal:
                     raise Refused(f"{field}: {refusal}") from None
             else:

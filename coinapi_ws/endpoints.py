@@ -17,6 +17,7 @@ NAMED_ENDPOINTS: Final = {
     "apac": "wss://api-apac.coinapi.io/v1/",
     "exrates": "wss://api-realtime.exrates.coinapi.io/",
 }
+REST_ENDPOINT: Final = "https://rest.coinapi.io"
 _DS_SUFFIX: Final = ".ws-ds.md.coinapi.io"
 _VENDOR_DOMAIN: Final = ".coinapi.io"
 _EXRATES_HOST: Final = "api-realtime.exrates.coinapi.io"

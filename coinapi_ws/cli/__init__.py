@@ -1,7 +1,7 @@
 """The command line: ``coinapi-ws``, or ``python -m coinapi_ws``.
 
-`arguments` says what can be written; `streaming`, `book`, `candles` and `simulating` do it, on `running` and `feed`;
-`text` and `ladder` write for people, `screen` draws, `summary` counts. The exit codes are in the help of each command.
+`arguments` says what can be written; `streaming`, `book`, `candles`, `listing` and `simulating` do it, on `running` and
+`feed`; `text` and `ladder` write for people, `screen` draws, `summary` counts. The exit codes are in each command's help.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..subscription import SubscriptionWarning
 from .arguments import as_options, complaint, parsers
 from .book import book
 from .candles import candles
+from .listing import listing
 from .simulating import simulate
 from .streaming import demo, stream
 
@@ -28,7 +29,16 @@ _DONE: Final = 0
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as shells have it
 
-_COMMANDS: Final = {"stream": stream, "demo": demo, "book": book, "candles": candles, "simulate": simulate}
+_COMMANDS: Final = {
+    "stream": stream,
+    "demo": demo,
+    "book": book,
+    "candles": candles,
+    "exchanges": listing,
+    "assets": listing,
+    "symbols": listing,
+    "simulate": simulate,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

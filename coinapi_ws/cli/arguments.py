@@ -9,7 +9,7 @@ from typing import Any, Final
 from .._version import __version__
 from ..auth import API_KEY_VARIABLE
 from ..books.books import L2_TYPES
-from ..endpoints import NAMED_ENDPOINTS
+from ..endpoints import NAMED_ENDPOINTS, REST_ENDPOINT
 from ..subscription import KNOWN_DATA_TYPES
 
 _KEY: Final = f"""\
@@ -72,6 +72,22 @@ The state is "closed"; "uncertain" where the connection was lost after the candl
 Examples:
   coinapi-ws candles COINBASE_SPOT_BTC_USD --period 1MIN
   coinapi-ws candles COINBASE_SPOT_BTC_USD --period 1SEC --simulate --format json"""
+
+_LISTS: Final = """\
+What can be subscribed, from the vendor's REST API; each request counts against its limits. Filters can be given several
+times: any id of one filter matches, and of several filters each has to. Formats, on stdout:
+  text  a line each, columns parted by blanks, "-" for what is not known
+  json  the server's own JSON object a line, digit for digit, unknown fields included
+
+Examples:
+  coinapi-ws exchanges
+  coinapi-ws assets --asset BTC --asset ETH --format json
+  coinapi-ws symbols --exchange COINBASE --asset USD --simulate
+  coinapi-ws stream trade $(coinapi-ws symbols --symbol _SPOT_BTC_USD | awk '{print "--symbol " $1 "$"}')"""
+
+_LISTED: Final = """\
+Exit codes: 0 done, also when nobody reads the output any more; 1 the server refused, or the answer did not come whole;
+2 wrong usage; 130 Ctrl-C. Nothing is tried again."""
 
 _RECONNECTS: Final = """\
 Exit codes: 0 done, also when a recording ended, or nobody reads the output any more; 1 the server refused, or could not
@@ -146,9 +162,14 @@ def parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     _add_candles(candles)
     _add_source(candles)
     _add_candles_output(candles)
+    lists = {}
+    for name in ("exchanges", "assets", "symbols"):
+        lists[name] = add(name, f"list the {name}", _LISTS, _KEY, _LISTED)
+        _add_list(lists[name], name)
     simulate = add("simulate", "run the embedded server for other programs", _SIMULATE, _SIMULATE_EXITS)
     _add_simulator(simulate)
-    return parser, {"stream": stream, "demo": demo, "book": book, "candles": candles, "simulate": simulate}
+    commands = {"stream": stream, "demo": demo, "book": book, "candles": candles, **lists, "simulate": simulate}
+    return parser, commands
 
 
 def as_options(advice: str) -> str:
@@ -227,6 +248,29 @@ def _add_candles(parser: ArgumentParser) -> None:
 def _add_candles_output(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     _add_end(group, "lines")
+    group.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+
+
+def _add_list(parser: ArgumentParser, name: str) -> None:
+    group = parser.add_argument_group("what to list")
+    if name == "symbols":
+        group.add_argument("--symbol", action="append", default=[], metavar="PART", help="a part of the symbol's id")
+    if name != "assets":
+        group.add_argument("--exchange", action="append", default=[], metavar="ID", help="such as COINBASE")
+    if name != "exchanges":
+        group.add_argument("--asset", action="append", default=[], metavar="ID", help="such as BTC")
+    group = parser.add_argument_group("where from")
+    sources = group.add_mutually_exclusive_group()
+    sources.add_argument(
+        "--endpoint",
+        default=REST_ENDPOINT,
+        metavar="URL",
+        help=f"an https:// or http:// URL (default: {REST_ENDPOINT})",
+    )
+    sources.add_argument("--simulate", action="store_true", help="the embedded server's synthetic market")
+    group.add_argument("--ca-file", metavar="FILE", help="trust the authorities in this PEM file too")
+    group.add_argument("--timeout", type=_seconds, default=60.0, metavar="S", help="for all of it (default: 60)")
+    group = parser.add_argument_group("output")
     group.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
 
 

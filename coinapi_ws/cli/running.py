@@ -14,7 +14,7 @@ from typing import Final
 
 from ..auth import API_KEY_VARIABLE, Secret, api_key_secret
 from ..drivers.opening import default_ssl_context
-from ..endpoints import Endpoint, endpoint_from
+from ..endpoints import Endpoint, endpoint_from, read_rest_endpoint
 from ..events import Cause
 from ..exceptions import (
     AuthenticationError,
@@ -83,13 +83,22 @@ def opened_source(arguments: Namespace) -> Iterator[Source]:
             simulator = stack.enter_context(running_simulator(arguments.recording, speed=arguments.speed))
             endpoint, key = simulator.url, _NO_KEY
         else:
-            endpoint, key = endpoint_from(arguments.endpoint), api_key_secret(None)
-            if key is None and endpoint.is_vendor:
-                raise ConfigurationError(
-                    f"{endpoint.host} needs an API key: set the environment variable {API_KEY_VARIABLE}; "
-                    'or try "coinapi-ws demo", or --simulate, which need none'
-                )
+            endpoint = endpoint_from(arguments.endpoint)
+            key = _key_for(endpoint)
         yield Source(endpoint=endpoint, key=key, ssl_context=_ssl_context(arguments.ca_file))
+
+
+@contextmanager
+def opened_rest(arguments: Namespace) -> Iterator[Source]:
+    """Yield where lists come from, with the embedded server running where that is asked for."""
+    if arguments.simulate:
+        with running_simulator(None) as simulator:
+            yield Source(endpoint=simulator.rest_url, key=_NO_KEY, ssl_context=None)
+        return
+    endpoint = read_rest_endpoint(arguments.endpoint)
+    if isinstance(endpoint, ConfigurationError):
+        raise endpoint
+    yield Source(endpoint=endpoint, key=_key_for(endpoint), ssl_context=_ssl_context(arguments.ca_file))
 
 
 def run_to_the_end(work: Callable[[], None], tally: Tally) -> int:
@@ -130,6 +139,16 @@ def _advice(error: CoinAPIError) -> str:
     if error.disconnected is not None and error.disconnected.cause is Cause.OVERFLOW:
         return _NOT_TAKEN
     return next(advice for kind, advice in _ADVICE if isinstance(error, kind))
+
+
+def _key_for(endpoint: Endpoint) -> Secret | None:
+    key = api_key_secret(None)
+    if key is None and endpoint.is_vendor:
+        raise ConfigurationError(
+            f"{endpoint.host} needs an API key: set the environment variable {API_KEY_VARIABLE}; "
+            'or try "coinapi-ws demo", or --simulate, which need none'
+        )
+    return key
 
 
 def _ssl_context(ca_file: str | None) -> ssl.SSLContext | None:

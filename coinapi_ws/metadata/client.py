@@ -15,7 +15,7 @@ from ..converting import Refused
 from ..decoding import Decoder
 from ..drivers.failures import ConnectFailed
 from ..drivers.opening import Opening, Resolve
-from ..endpoints import Endpoint, read_rest_endpoint
+from ..endpoints import REST_ENDPOINT, Endpoint, read_rest_endpoint
 from ..events import Cause, Disconnected, Undecodable
 from ..exceptions import CoinAPIError, ConfigurationError, HandshakeRejected, ProtocolError, ServerRejected
 from ..messages import Asset, Exchange, Message, Symbol
@@ -23,13 +23,12 @@ from ..options import DEFAULT_USER_AGENT, ConnectionOptions, Options, read_optio
 from ..protocol.pacing import LIMIT_HEADER_PREFIXES, retry_after_seconds
 from ..protocol.reconnect import classify_status
 from ..proxies import FROM_ENVIRONMENT, Proxy
-from .objects import objects_of
+from .objects import SharedTexts, objects_of
 from .request import Answer, Wire
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-DEFAULT_ENDPOINT: Final = "https://rest.coinapi.io"
 DEFAULT_TIMEOUT_SECONDS: Final = 60.0
 #: The list of all symbols has some hundred million bytes.
 DEFAULT_MAX_BYTES: Final = 1024 * 1024 * 1024
@@ -73,7 +72,7 @@ class Client:
         self,
         api_key: str | Secret | None,
         *,
-        endpoint: str | Endpoint = DEFAULT_ENDPOINT,
+        endpoint: str | Endpoint = REST_ENDPOINT,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         max_bytes: int = DEFAULT_MAX_BYTES,
         on_undecodable: Callable[[Undecodable], object] | None = None,
@@ -170,8 +169,9 @@ class Client:
         raise self._failure(error_type, detail, stage)
 
     def _messages(self, message_class: type[M], answer: Answer) -> Iterator[M]:
-        name = message_class.wire_names[0]
+        name, texts = message_class.wire_names[0], SharedTexts()
         for number, (fields, text) in enumerate(objects_of(answer.texts(), self._decoder.scan), 1):
+            texts.share(fields)
             item = self._decoder.decode_fields(name, fields, text, time.time_ns())
             if isinstance(item, message_class):
                 yield item
