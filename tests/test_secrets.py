@@ -42,6 +42,7 @@ from coinapi_ws import (
     Trade,
     connect,
     endpoint_from,
+    metadata,
     proxy_from,
 )
 from coinapi_ws.drivers.selector import SharedPacer
@@ -62,6 +63,7 @@ ENTRANCES: Final = frozenset(
         ("blocking.py", "connect", "proxy"),
         ("client.py", "__init__", "api_key"),
         ("client.py", "__init__", "proxy"),
+        ("client.py", "_read_settings", "api_key"),
         ("options.py", "read_options", "api_key"),
         ("options.py", "read_options", "proxy"),
         ("auth.py", "api_key_secret", "api_key"),
@@ -178,6 +180,13 @@ def test_no_call_of_a_client_s_threads_has_it(watched: Watched, canary_key: str,
             go_live(client, clock)
         assert len(simulator.received) == 1
     assert watched.told <= ENTRANCES
+
+
+def test_no_call_of_a_request_of_rest_has_it(watched: Watched, canary_key: str) -> None:
+    with Simulator(clock=VirtualClock(), api_keys=[canary_key]) as simulator, watched.looking():
+        assert len(list(metadata.Client(canary_key, endpoint=simulator.rest_url).symbols())) == 10
+    assert watched.told <= ENTRANCES
+    assert ("client.py", "_read_settings", "api_key") in watched.told
 
 
 def test_no_call_has_the_jwt(watched: Watched, canary_key: str) -> None:

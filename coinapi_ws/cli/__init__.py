@@ -1,7 +1,7 @@
 """The command line: ``coinapi-ws``, or ``python -m coinapi_ws``.
 
 `arguments` says what can be written; `streaming`, `book`, `candles`, `listing` and `simulating` do it, on `running` and
-`feed`; `text` and `ladder` write for people, `screen` draws, `summary` counts. The exit codes are in each command's help.
+`feed`; `text` and `ladder` write for people, `screen` draws, `summary` counts. The help of each has its exit codes.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ def _print_all(arguments: Namespace) -> None:
         )
         if as_text and sys.stdout.isatty():
             sys.stdout.write(f"{_line([(heading, width) for heading, width, _ in columns])}\n")
-        for count, found in enumerate(_found(client, arguments), 1):
+        for found in _found(client, arguments):
+            count += 1
             if as_text:
                 line = _line([(getattr(found, field), width) for _, width, field in columns])
             else:

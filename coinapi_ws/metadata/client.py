@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from email.utils import parsedate_to_datetime
 from math import inf
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 from urllib.parse import quote
 
 from ..auth import HiddenBytes, Secret, authorization_headers, redact_json
@@ -17,13 +17,19 @@ from ..drivers.failures import ConnectFailed
 from ..drivers.opening import Opening, Resolve
 from ..endpoints import REST_ENDPOINT, Endpoint, read_rest_endpoint
 from ..events import Cause, Disconnected, Undecodable
-from ..exceptions import CoinAPIError, ConfigurationError, HandshakeRejected, ProtocolError, ServerRejected
+from ..exceptions import (
+    CoinAPIError,
+    ConfigurationError,
+    HandshakeRejected,
+    ProtocolError,
+    ServerRejected,
+)
 from ..messages import Asset, Exchange, Message, Symbol
-from ..options import DEFAULT_USER_AGENT, ConnectionOptions, Options, read_options
+from ..options import Options, read_options
 from ..protocol.pacing import LIMIT_HEADER_PREFIXES, retry_after_seconds
 from ..protocol.reconnect import classify_status
 from ..proxies import FROM_ENVIRONMENT, Proxy
-from .objects import SharedTexts, objects_of
+from .objects import CutOff, SharedTexts, objects_of
 from .request import Answer, Wire
 
 if TYPE_CHECKING:
@@ -35,11 +41,26 @@ DEFAULT_MAX_BYTES: Final = 1024 * 1024 * 1024
 
 _LIMIT_HEADER_PREFIXES: Final = (*LIMIT_HEADER_PREFIXES, "x-ratelimit")
 _MAX_LIMIT_HEADER_LENGTH: Final = 64
+#: Less than what is read of it: a key at the end of that would be half a key, which is not found.
+_MAX_SERVER_TEXT: Final = 1024
 _OK: Final = 200
 #: What to do about a status, where the class of the error does not say it (vendor_notes.md, "REST").
 _ADVICE: Final = {400: "; look at the filters", 550: "; it has no such item now"}
 
 M = TypeVar("M", bound=Message)
+
+
+class RestOptions(TypedDict, total=False):
+    """The options of :class:`Client` that are those of :class:`~coinapi_ws.Options`."""
+
+    numbers: str
+    keep_raw: bool
+    allow_plaintext: bool
+    user_agent: str
+    server_hostname: str | None
+    keepalive: float | None
+    receive_buffer_bytes: int | None
+    nodelay: bool
 
 
 class Client:
@@ -48,8 +69,8 @@ class Client:
     ``api_key`` None takes the key from the environment variable COINAPI_API_KEY; it travels in the header
     ``X-CoinAPI-Key``. ``endpoint`` is an ``https://`` or ``http://`` URL, such as ``Simulator.rest_url``. ``timeout``:
     seconds for a whole request, from the name's resolution to the last object, without those that the caller takes
-    between two objects. ``numbers``, ``keep_raw``, ``proxy``, ``ssl``, ``resolve``, ``allow_plaintext``,
-    ``server_hostname`` and ``user_agent`` are as those of :func:`~coinapi_ws.connect`.
+    between two objects. ``proxy``, ``ssl``, ``resolve``, ``numbers``, ``keep_raw``, ``allow_plaintext``, ``user_agent``,
+    ``server_hostname``, ``keepalive``, ``receive_buffer_bytes`` and ``nodelay`` are those of :func:`~coinapi_ws.connect`.
 
     An answer of more than ``max_bytes``, inflated, is an error. An object in it that does not fit its type, such as one
     whose price is a text, is an error too; or, with ``on_undecodable``, it is given to this callback, and the others
@@ -76,42 +97,28 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         max_bytes: int = DEFAULT_MAX_BYTES,
         on_undecodable: Callable[[Undecodable], object] | None = None,
-        numbers: str = "float",
-        keep_raw: bool = False,
         proxy: str | Proxy | None = FROM_ENVIRONMENT,
         ssl: ssl_module.SSLContext | None = None,
         resolve: Resolve | None = None,
-        allow_plaintext: bool = False,
-        server_hostname: str | None = None,
-        user_agent: str = DEFAULT_USER_AGENT,
+        **options: Unpack[RestOptions],
     ) -> None:
-        settings = _read_settings(
-            api_key,
-            endpoint,
-            proxy,
-            numbers=numbers,
-            keep_raw=keep_raw,
-            open_timeout=timeout,
-            allow_plaintext=allow_plaintext,
-            server_hostname=server_hostname,
-            user_agent=user_agent,
-        )
-        del api_key, endpoint, proxy  # no plain key is to be seen in a traceback (F24)
-        _check_positive("timeout", timeout)
-        _check_positive("max_bytes", max_bytes)
+        settings = _read_settings(api_key, endpoint, proxy, timeout, max_bytes, **options)
         if not isinstance(settings, Options):
+            del api_key, endpoint, proxy, timeout, max_bytes, options  # no plain key is to be seen in a traceback (F24)
             raise settings
+        del api_key, endpoint, proxy, options
         self._options = settings
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._on_undecodable = on_undecodable
         self._opening = Opening(settings, ssl_context=ssl, resolve=resolve, dial=None)
-        self._decoder = Decoder(numbers, keep_raw=keep_raw)
+        self._decoder = Decoder(settings.numbers, keep_raw=settings.keep_raw)
         #: The limit headers of the last answer, with names in lower case, such as ``x-ratelimit-remaining``.
         self.limits: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
-        return f"<metadata.Client of {self._options.endpoint}>"
+        options = getattr(self, "_options", None)
+        return "<metadata.Client half made>" if options is None else f"<metadata.Client of {options.endpoint}>"
 
     def exchanges(self, *, exchange_ids: Iterable[str] = ()) -> Generator[Exchange, None, None]:
         """Iterate over the exchanges; with ``exchange_ids``, those with such ids."""
@@ -161,25 +168,29 @@ class Client:
                     given = time.monotonic()
                     yield message
                     wire.deadline += time.monotonic() - given
-            return
         except ConnectFailed as failure:
-            error_type, detail = failure.error_type, failure.detail
-        except Refused as refusal:
-            error_type, detail = ProtocolError, f"the answer is no JSON array of objects: {refusal}"
-        raise self._failure(error_type, detail, stage)
+            raise self._error(failure, stage) from None
 
     def _messages(self, message_class: type[M], answer: Answer) -> Iterator[M]:
         name, texts = message_class.wire_names[0], SharedTexts()
-        for number, (fields, text) in enumerate(objects_of(answer.texts(), self._decoder.scan), 1):
-            texts.share(fields)
-            item = self._decoder.decode_fields(name, fields, text, time.time_ns())
-            if isinstance(item, message_class):
-                yield item
-            elif isinstance(item, Undecodable):
-                if self._on_undecodable is None:
-                    advice = "pass on_undecodable=… to go on without it"
-                    raise ConnectFailed(ProtocolError, f"{name} {number} cannot be read: {item.reason}; {advice}")
-                self._on_undecodable(item)
+        try:
+            for number, (fields, text) in enumerate(objects_of(answer.texts(), self._decoder.scan), 1):
+                texts.share(fields)
+                item = self._decoder.decode_fields(name, fields, text, time.time_ns())
+                if isinstance(item, message_class):
+                    yield item
+                elif isinstance(item, Undecodable):
+                    self._tell(item, f"{name} {number}")
+        except Refused as refusal:
+            if isinstance(refusal, CutOff) and not answer.has_end:
+                raise answer.cut(f"the answer was cut off: {refusal}") from None
+            raise ConnectFailed(ProtocolError, f"the answer is no JSON array of objects: {refusal}") from None
+
+    def _tell(self, undecodable: Undecodable, what: str) -> None:
+        if self._on_undecodable is None:
+            advice = "pass on_undecodable=… to go on without it"
+            raise ConnectFailed(ProtocolError, f"{what} cannot be read: {undecodable.reason}; {advice}")
+        self._on_undecodable(undecodable)
 
     def _request(self, target: str) -> bytes:
         options = self._options
@@ -216,24 +227,24 @@ class Client:
             initiator="server",
             detail=f"the REST API answered with HTTP status {status}{advice}",
             stage="rest",
-            server_text=self._redact(answer.error_text()).strip() or None,
+            server_text=self._redact(answer.error_text())[:_MAX_SERVER_TEXT].strip() or None,
             status=status,
             retry_after=_retry_after(answer.headers),
             limits=self.limits,
             host=self._options.endpoint.authority,
         ).as_error(error_type)
 
-    def _failure(self, error_type: type[CoinAPIError], detail: str, stage: str) -> CoinAPIError:
+    def _error(self, failure: ConnectFailed, stage: str) -> CoinAPIError:
         """Return the error of an answer that did not come, or is no list."""
-        is_ours = error_type is ProtocolError
+        is_ours = failure.error_type is ProtocolError
         return Disconnected(
             cause=Cause.PROTOCOL if is_ours else Cause.NETWORK,
             initiator="client" if is_ours else "network",
-            detail=detail,
+            detail=failure.detail,
             stage=stage,
             limits=self.limits if stage == "rest" else (),
             host=self._options.endpoint.authority,
-        ).as_error(error_type)
+        ).as_error(failure.error_type)
 
     def _redact(self, text: str) -> str:
         key = self._options.api_key
@@ -244,15 +255,18 @@ def _read_settings(
     api_key: str | Secret | None,
     endpoint: str | Endpoint,
     proxy: str | Proxy | None,
-    **options: Unpack[ConnectionOptions],
+    timeout: float,
+    max_bytes: int,
+    **options: Unpack[RestOptions],
 ) -> Options | ConfigurationError | TypeError:
+    """Return the options, or the error to raise once the caller has dropped its own locals."""
+    for name, number in (("timeout", timeout), ("max_bytes", max_bytes)):
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < inf:
+            return ConfigurationError(f"{name} is a positive number")
     place = read_rest_endpoint(endpoint)
-    return read_options(api_key, place, proxy, **options) if isinstance(place, Endpoint) else place
-
-
-def _check_positive(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < inf:
-        raise ConfigurationError(f"{name} is a positive number, not {value!r}")
+    if not isinstance(place, Endpoint):
+        return place
+    return read_options(api_key, place, proxy, open_timeout=timeout, **options)
 
 
 def _retry_after(headers: tuple[tuple[str, str], ...]) -> float | None:

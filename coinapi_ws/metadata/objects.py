@@ -21,13 +21,18 @@ _MOST_TEXTS: Final = 65_536
 _NEXT: Final = {"[": "{]", "{": ",]", ",": "{", "]": ""}
 
 
+class CutOff(Refused):
+    """The text ended before the array."""
+
+
 def objects_of(
     pieces: Iterable[str], scan: Callable[[str, int], tuple[Any, int]]
 ) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield each object as ``scan``, a scanner of :mod:`json`, reads it, and its text, once it is whole.
 
     The pieces may have any sizes; what is kept is one object and one piece, however long the array is. Raises
-    ``Refused`` for what is no JSON array of objects, and for an object of more than `MAX_OBJECT_CHARACTERS`.
+    ``Refused`` for what is no JSON array of objects, and for an object of more than `MAX_OBJECT_CHARACTERS`; of these
+    ``CutOff`` where the array has no end.
     """
     expected = "["
     unread: list[str] = []
@@ -60,9 +65,9 @@ def objects_of(
         if length > MAX_OBJECT_CHARACTERS:
             raise Refused(f"an object has more than {MAX_OBJECT_CHARACTERS} characters, or is no JSON")
     if length:
-        raise Refused("the last object is cut off, or no JSON")
+        raise CutOff("the last object is cut off, or no JSON")
     if expected:
-        raise Refused(f"{_wanted(expected)} was expected, and nothing came")
+        raise CutOff(f"{_wanted(expected)} was expected, and nothing came")
 
 
 class SharedTexts:

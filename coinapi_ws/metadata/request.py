@@ -89,7 +89,10 @@ class Wire(io.RawIOBase):
 
 
 class Answer:
-    """What came back: ``status``, ``headers`` with their names in lower case, and the body in pieces."""
+    """What came back: ``status``, ``headers`` with their names in lower case, and the body in pieces.
+
+    Where ``has_end`` is False the end of the body is told by that of the connection alone.
+    """
 
     def __init__(self, wire: Wire, *, max_bytes: int) -> None:
         self._wire = wire
@@ -98,10 +101,11 @@ class Answer:
         try:
             self._response.begin()
         except ConnectionError:
-            raise self._cut("the server closed the connection without an answer") from None
+            raise self.cut("the server closed the connection without an answer") from None
         except HTTPException:
             raise ConnectFailed(ProtocolError, "what answers there does not speak HTTP/1.1") from None
         self.status = self._response.status
+        self.has_end = self._response.length is not None or bool(self._response.chunked)
         self.headers = tuple((name.lower(), value) for name, value in self._response.getheaders())
 
     def pieces(self) -> Iterator[bytes]:
@@ -135,18 +139,23 @@ class Answer:
             pass  # the status says more than what is wrong with its explanation
         return text[:_MAX_ERROR_BYTES].decode("utf-8", "replace")
 
+    def cut(self, what: str) -> ConnectFailed:
+        """Return the error of an answer that ended too early."""
+        reason = "" if self._wire.broken is None else f" ({self._wire.broken})"
+        return ConnectFailed(ConnectionClosed, f"{what}{reason}; ask again")
+
     def _encoded(self) -> Iterator[bytes]:
         left = self._response.length  # None where the end is told in another way
         while left != 0:
             try:
                 piece = self._response.read1(READ_BYTES if left is None else min(left, READ_BYTES))
             except IncompleteRead:
-                raise self._cut("the answer was cut off") from None
+                raise self.cut("the answer was cut off") from None
             except HTTPException:
                 raise ConnectFailed(ProtocolError, "the answer is not valid HTTP/1.1") from None
             if not piece:
                 if left is not None or self._wire.broken is not None:
-                    raise self._cut("the answer was cut off")
+                    raise self.cut("the answer was cut off")
                 return
             left = None if left is None else left - len(piece)
             yield piece
@@ -169,11 +178,7 @@ class Answer:
                     yield plain
                 piece = inflater.unconsumed_tail
         if not inflater.eof:
-            raise self._cut("the answer was cut off within its gzip stream")
-
-    def _cut(self, what: str) -> ConnectFailed:
-        reason = "" if self._wire.broken is None else f" ({self._wire.broken})"
-        return ConnectFailed(ConnectionClosed, f"{what}{reason}; ask again")
+            raise self.cut("the answer was cut off within its gzip stream")
 
 
 def too_large() -> ConnectFailed:
