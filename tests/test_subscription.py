@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import pickle
 import warnings
 from typing import Any, Final
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from coinapi_ws.exceptions import ConfigurationError
 from coinapi_ws.messages import Asset, Exchange, ExchangeRate, Heartbeat, Message, Ohlcv, Quote, Symbol, Trade
-from coinapi_ws.subscription import KNOWN_DATA_TYPES, Subscription, SubscriptionWarning
+from coinapi_ws.subscription import KNOWN_DATA_TYPES, Scope, Subscription, SubscriptionWarning, _batches
 
 BTC: Final = "COINBASE_SPOT_BTC_USD$"
 ETH: Final = "COINBASE_SPOT_ETH_USD$"
@@ -340,3 +341,64 @@ def test_repr_can_be_read_back() -> None:
 )
 def test_may_match(fields: dict[str, Any], message: Message, expected: bool) -> None:
     assert Subscription(**fields).may_match(message) is expected
+
+
+# For symbols that were listed
+
+
+def test_for_symbols_asks_for_exactly_these() -> None:
+    symbols = [Symbol(symbol_id="B_SPOT_X_Y"), "A_SPOT_X_Y", "A_SPOT_X_Y$", Symbol(symbol_id="C_SPOT_X_Y")]
+    limits = {"limit_ms_quote": 100, "limit_ms_book_snapshot": 200}
+    (wanted,) = Subscription.for_symbols(["quote", "book5", "ohlcv"], iter(symbols), period_ids=["1MIN"], **limits)
+    ids = ["A_SPOT_X_Y$", "B_SPOT_X_Y$", "C_SPOT_X_Y$"]
+    assert wanted == Subscription(["quote", "book5", "ohlcv"], symbol_ids=ids, period_ids=["1MIN"], **limits)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "text"),
+    [
+        ([], "there is no symbol to subscribe to, and no filter would mean everything"),
+        ("COINBASE_SPOT_BTC_USD", r"write \['COINBASE_SPOT_BTC_USD'\]"),
+        (["COINBASE_SPOT_"], "a whole id such as"),
+        ([Symbol()], "a Symbol that has an id"),
+        ([""], "a whole id such as"),
+        (["$"], "a whole id such as"),
+        ([5], "a whole id such as"),
+        (["A B"], "names nothing"),
+    ],
+)
+def test_for_symbols_refuses(symbols: Any, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        Subscription.for_symbols(["trade"], symbols)
+
+
+@given(st.lists(st.integers(1, 5000), unique=True, max_size=30, min_size=1), st.sampled_from(["X", "Ä", "💰"]))
+def test_batches_fit_a_frame_and_lose_nothing(sizes: list[int], letter: str) -> None:
+    symbol_ids = [f"{letter * size}_" + "$" for size in sizes]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("coinapi_ws.subscription.MAX_BATCH_BYTES", 10_000)
+        batches = list(_batches(symbol_ids))
+    assert [symbol_id for batch in batches for symbol_id in batch] == symbol_ids
+    for batch in batches:
+        assert len(batch) == 1 or len(json.dumps(batch, separators=(",", ":"))) <= 10_000 + 1
+
+
+def test_a_hundred_thousand_symbols_are_parted() -> None:
+    symbol_ids = [f"EXCHANGE{number % 100}_SPOT_TOKEN{number}_USD" for number in range(100_000)]
+    wanted = Subscription.for_symbols(["trade", "quote"], symbol_ids)
+    assert sum(len(each.symbol_ids) for each in wanted) == 100_000
+    for each in wanted:
+        assert len(json.dumps({"type": "subscribe", **each.wire_fields()}, separators=(",", ":"))) < 65_536
+    assert Scope(*wanted).merged().symbol_ids == tuple(sorted(f"{symbol_id}$" for symbol_id in symbol_ids))
+
+
+@given(
+    st.text("AB$_", max_size=5),
+    st.lists(st.text("AB$_", min_size=1, max_size=4).filter(lambda text: text != "$"), max_size=6),
+)
+def test_a_symbol_is_found_among_many_filters_as_among_few(symbol: str, filters: list[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SubscriptionWarning)
+        wanted = Subscription(["trade"], symbol_ids=filters, everything=not filters)
+    one_by_one = any(symbol == text[:-1] if text.endswith("$") else symbol.startswith(text) for text in filters)
+    assert wanted.may_match(Trade(symbol_id=symbol)) == (one_by_one or not filters)

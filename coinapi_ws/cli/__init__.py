@@ -19,7 +19,7 @@ from ..subscription import SubscriptionWarning
 from .arguments import as_options, complaint, parsers
 from .book import book
 from .candles import candles
-from .listing import listing
+from .listing import show_list
 from .simulating import simulate
 from .streaming import demo, stream
 
@@ -34,9 +34,9 @@ _COMMANDS: Final = {
     "demo": demo,
     "book": book,
     "candles": candles,
-    "exchanges": listing,
-    "assets": listing,
-    "symbols": listing,
+    "exchanges": show_list,
+    "assets": show_list,
+    "symbols": show_list,
     "simulate": simulate,
 }
 

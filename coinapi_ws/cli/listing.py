@@ -42,7 +42,7 @@ _COLUMNS: Final = {
 _NOTHING_FOUND: Final = "nothing matches; ids are in capitals, such as COINBASE, BTC, COINBASE_SPOT_BTC_USD"
 
 
-def listing(arguments: Namespace) -> int:
+def show_list(arguments: Namespace) -> int:
     """Print the list of the command until its end, or until nobody reads the output any more."""
     return run_to_the_end(lambda: _print_all(arguments), Tally())
 

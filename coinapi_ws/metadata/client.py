@@ -69,8 +69,9 @@ class Client:
     ``api_key`` None takes the key from the environment variable COINAPI_API_KEY; it travels in the header
     ``X-CoinAPI-Key``. ``endpoint`` is an ``https://`` or ``http://`` URL, such as ``Simulator.rest_url``. ``timeout``:
     seconds for a whole request, from the name's resolution to the last object, without those that the caller takes
-    between two objects. ``proxy``, ``ssl``, ``resolve``, ``numbers``, ``keep_raw``, ``allow_plaintext``, ``user_agent``,
-    ``server_hostname``, ``keepalive``, ``receive_buffer_bytes`` and ``nodelay`` are those of :func:`~coinapi_ws.connect`.
+    between two objects. ``proxy``, ``ssl`` and ``resolve`` are those of :func:`~coinapi_ws.connect`, and of its other
+    options there are ``numbers``, ``keep_raw``, ``allow_plaintext``, ``user_agent``, ``server_hostname``, ``keepalive``,
+    ``receive_buffer_bytes`` and ``nodelay``.
 
     An answer of more than ``max_bytes``, inflated, is an error. An object in it that does not fit its type, such as one
     whose price is a text, is an error too; or, with ``on_undecodable``, it is given to this callback, and the others
@@ -260,7 +261,8 @@ def _read_settings(
     **options: Unpack[RestOptions],
 ) -> Options | ConfigurationError | TypeError:
     """Return the options, or the error to raise once the caller has dropped its own locals."""
-    for name, number in (("timeout", timeout), ("max_bytes", max_bytes)):
+    given: dict[str, object] = {"timeout": timeout, "max_bytes": max_bytes}
+    for name, number in given.items():
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < inf:
             return ConfigurationError(f"{name} is a positive number")
     place = read_rest_endpoint(endpoint)
