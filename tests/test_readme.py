@@ -32,6 +32,7 @@ def test_there_is_a_program_for_each_way_to_use_it() -> None:
         "Record and replay",
         "Order books",
         "All order books of a client, kept true",
+        "What there is",
         "Testing with the simulator",
         "In pytest",
     ]

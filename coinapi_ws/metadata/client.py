@@ -69,9 +69,9 @@ class Client:
     ``api_key`` None takes the key from the environment variable COINAPI_API_KEY; it travels in the header
     ``X-CoinAPI-Key``. ``endpoint`` is an ``https://`` or ``http://`` URL, such as ``Simulator.rest_url``. ``timeout``:
     seconds for a whole request, from the name's resolution to the last object, without those that the caller takes
-    between two objects. ``proxy``, ``ssl`` and ``resolve`` are those of :func:`~coinapi_ws.connect`, and of its other
-    options there are ``numbers``, ``keep_raw``, ``allow_plaintext``, ``user_agent``, ``server_hostname``, ``keepalive``,
-    ``receive_buffer_bytes`` and ``nodelay``.
+    between two objects. ``proxy``, ``ssl`` and ``resolve`` are those of :func:`~coinapi_ws.connect`; of its other
+    options there are ``numbers``, ``keep_raw``, ``allow_plaintext``, ``user_agent``, ``server_hostname``,
+    ``keepalive``, ``receive_buffer_bytes`` and ``nodelay``.
 
     An answer of more than ``max_bytes``, inflated, is an error. An object in it that does not fit its type, such as one
     whose price is a text, is an error too; or, with ``on_undecodable``, it is given to this callback, and the others

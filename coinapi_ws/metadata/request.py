@@ -71,8 +71,8 @@ class Wire(io.RawIOBase):
         return self._transport.broken
 
     def close(self) -> None:
+        # Not as a file: who flushes and closes what is read through, such as http.client, may do so later.
         self._transport.close()
-        super().close()
 
     def _check(self) -> None:
         if time.monotonic() >= self.deadline:

@@ -37,6 +37,10 @@ What the vendor documents or was captured from the live service:
 - Upgrades and hellos for each IP address, and connections for each key, can be limited, and the upgrade's response
   says so in headers: ``X-WsRequestsPerIpLimit-``, ``X-WsHelloPerIpLimit-`` (Limit, Remaining, WindowSizeMs, on errors
   RetryAfterMs) and ``X-ConcurrencyLimit-`` (Limit, Remaining).
+- Requests without an upgrade for ``/v1/exchanges``, ``/v1/assets``, ``/v1/symbols`` and ``/v1/symbols/{exchange_id}``
+  get the REST API's lists (`Simulator.rest_url`) of the synthetic market, filtered by ``filter_symbol_id``,
+  ``filter_exchange_id`` and ``filter_asset_id``, with gzip for those who ask; a wrong key 401, one without any
+  privilege 403, too many requests (``rest_limit``) 429 with ``Retry-After``; ``X-RateLimit-`` (Limit, Remaining).
 - A ``reconnect`` notice says that the server will close within so many seconds; a new connection stays.
 - WS DS (``direct_source``) takes exact symbol ids and no exchange filter, and stays open after an unknown symbol.
 
@@ -56,6 +60,8 @@ What is our own reading, since the vendor leaves it open or we could not see it:
   hello and has too many connections. A key is counted from the upgrade on, right or wrong.
 - With ``key_check="upgrade"`` a wrong or missing key is refused with 401, one without any privilege with 403.
 - The close after a ``reconnect`` notice has the code 1001.
+- REST's ``filter_symbol_id`` has parts of ids, the other filters whole ids; an asset filter matches the base or the
+  quote, and different filters must all match. Its limit is for each IP address. A recording has no lists: 404.
 - WS DS has no rates. A symbol id may end in ``$`` there too. An error for each unknown symbol comes first, then what
   is known. The simulator takes any path and has one exchange.
 - An update limit leaves frames out, and the sequence counts those that are sent.
