@@ -222,7 +222,7 @@ def test_an_option_of_a_wrong_type_is_named(name: str) -> None:
         "timeline": ["drop", {"at": 0, "do": "drop"}, 1],
         "ssl_context": [True, ssl.SSLContext, "context"],
     }
-    wrong["hello_limit"] = wrong["upgrade_limit"]
+    wrong["hello_limit"] = wrong["rest_limit"] = wrong["upgrade_limit"]
     hint = get_type_hints(Simulator.__init__)[name]
     values = [object(), object, *wrong[name]] if name in wrong else wrong_for(hint)
     for value in values:

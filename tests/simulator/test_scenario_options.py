@@ -40,6 +40,7 @@ OPTIONS: dict[str, Any] = {
     "key_check": "upgrade",
     "upgrade_limit": [10, 2.5],
     "hello_limit": [10, 10],
+    "rest_limit": [10, 10],
     "connection_limit": 3,
     "buffer_limit": 100,
     "ping_interval": 5,
