@@ -97,10 +97,10 @@ def read_endpoint(name_or_url: object) -> Endpoint | ConfigurationError:
 
 def read_rest_endpoint(url: object) -> Endpoint | ConfigurationError:
     """Return the place of a REST API, an ``http://`` or ``https://`` URL, or the error to raise, as above."""
-    if isinstance(url, Endpoint):
+    if isinstance(url, Endpoint) and url.scheme in _REST:
         return url
     if not isinstance(url, str):
-        return ConfigurationError(f"the endpoint of the REST API is a URL, not {type(url).__name__}")
+        return ConfigurationError("the endpoint of the REST API is an https:// or http:// URL")
     endpoint = _read_url(url, _REST)
     if isinstance(endpoint, Endpoint) and endpoint.query:
         endpoint = "the endpoint URL of the REST API has a query in it; filters are arguments"

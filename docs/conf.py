@@ -33,7 +33,6 @@ nitpick_ignore = [
     ("py:class", "ssl_module.SSLContext"),  # as Client and connect call ssl, beside their parameter of that name
     ("py:class", "Decimal"),
     ("py:class", "Unpack"),
-    ("py:class", "RestOptions"),  # metadata.Client says what it has
     ("py:class", "pytest.FixtureRequest"),
 ]
 nitpick_ignore_regex = [("py:class", r"coinapi_ws\.(client\.client|books\.\w+)\.[CEM]")]  # TypeVars

@@ -10,6 +10,7 @@ from .._version import __version__
 from ..auth import API_KEY_VARIABLE
 from ..books.books import L2_TYPES
 from ..endpoints import NAMED_ENDPOINTS, REST_ENDPOINT
+from ..metadata.client import DEFAULT_TIMEOUT_SECONDS
 from ..subscription import KNOWN_DATA_TYPES
 
 _KEY: Final = f"""\
@@ -269,7 +270,13 @@ def _add_list(parser: ArgumentParser, name: str) -> None:
     )
     sources.add_argument("--simulate", action="store_true", help="the embedded server's synthetic market")
     group.add_argument("--ca-file", metavar="FILE", help="trust the authorities in this PEM file too")
-    group.add_argument("--timeout", type=_seconds, default=60.0, metavar="S", help="for all of it (default: 60)")
+    group.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=DEFAULT_TIMEOUT_SECONDS,
+        metavar="S",
+        help="for all of it (default: %(default)g)",
+    )
     group = parser.add_argument_group("output")
     group.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
 

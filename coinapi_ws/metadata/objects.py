@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from json import JSONDecodeError
-from json.decoder import WHITESPACE  # type: ignore[attr-defined]  # the blanks that JSON allows
 from typing import Any, Final
 
 from ..converting import Refused
@@ -17,6 +17,7 @@ MAX_OBJECT_CHARACTERS: Final = 1024 * 1024
 _SHORT: Final = 16
 _MOST_TEXTS: Final = 65_536
 
+_NO_BLANK: Final = re.compile(r"[^ \t\n\r]")
 #: From a character to those that may come next, blanks aside.
 _NEXT: Final = {"[": "{]", "{": ",]", ",": "{", "]": ""}
 
@@ -44,8 +45,8 @@ def objects_of(
         if length < enough and piece is not None:
             continue
         text, position = "".join(unread), 0
-        while (position := WHITESPACE.match(text, position).end()) < len(text):
-            character = text[position]
+        while found := _NO_BLANK.search(text, position):
+            position, character = found.start(), found[0]
             if character not in expected:
                 raise Refused(f"{_wanted(expected)} was expected, not {character!r}")
             if character == "{":
@@ -60,6 +61,8 @@ def objects_of(
             else:
                 position += 1
             expected = _NEXT[character]
+        else:
+            position = len(text)
         unread, length = [text[position:]], len(text) - position
         enough = length * 5 // 4
         if length > MAX_OBJECT_CHARACTERS:

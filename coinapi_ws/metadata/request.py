@@ -12,7 +12,7 @@ import selectors
 import time
 import zlib
 from collections.abc import Iterator
-from http.client import HTTPException, HTTPResponse, IncompleteRead
+from http.client import HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
 from typing import Any, Final
 
 from ..drivers.failures import ConnectFailed
@@ -53,7 +53,7 @@ class Wire(io.RawIOBase):
             self._check()
             self._transport.flush()
             self._unread = memoryview(self._transport.receive())
-            if not self._unread:
+            if not self._unread and not self._transport.eof:
                 self._wait(self.deadline)
         count = min(len(buffer), len(self._unread))
         buffer[:count] = self._unread[:count]
@@ -100,7 +100,7 @@ class Answer:
         self._response = HTTPResponse(wire, method="GET")  # type: ignore[arg-type]  # it asks for no more of a socket
         try:
             self._response.begin()
-        except ConnectionError:
+        except RemoteDisconnected:
             raise self.cut("the server closed the connection without an answer") from None
         except HTTPException:
             raise ConnectFailed(ProtocolError, "what answers there does not speak HTTP/1.1") from None

@@ -318,3 +318,14 @@ def test_what_a_callback_raises_comes_out(answering: Any) -> None:
 
     with answering(sized(b'[{"name":5}]'), on_undecodable=fail) as client, pytest.raises(ValueError, match="of a test"):
         list(client.assets())
+
+
+def test_the_end_of_tcp_is_not_waited_for_once_it_is_there(answering: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(seconds: float) -> None:
+        raise AssertionError(f"slept {seconds} s")
+
+    monkeypatch.setattr("coinapi_ws.drivers.waiting.time.sleep", fail)
+    with answering(OK + b"\r\n" + TWO) as client:
+        assert asset_ids(client) == ["BTC", "ETH"]
+    with answering(chunked(TWO)) as client, pytest.raises(ConnectionClosed):
+        asset_ids(client)

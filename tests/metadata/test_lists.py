@@ -20,6 +20,7 @@ from coinapi_ws import (
     Symbol,
     Trade,
     connect,
+    endpoint_from,
     metadata,
 )
 from coinapi_ws.simulator import Simulator
@@ -169,7 +170,8 @@ def test_wrong_filters(client: metadata.Client, arguments: dict[str, Any], text:
         ({}, r"rest\.coinapi\.io needs an API key"),
         ({"endpoint": "wss://ws.coinapi.io/v1/"}, "must begin with https:// or http://"),
         ({"endpoint": "https://localhost/?a=b"}, "has a query in it"),
-        ({"endpoint": 5}, "is a URL, not int"),
+        ({"endpoint": 5}, "is an https:// or http:// URL"),
+        ({"endpoint": endpoint_from("geo")}, "is an https:// or http:// URL"),
         ({"endpoint": "https://localhost", "timeout": 0}, "timeout is a positive number"),
         ({"endpoint": "https://localhost", "timeout": None}, "timeout is a positive number"),
         ({"endpoint": "https://localhost", "max_bytes": True}, "max_bytes is a positive number"),
