@@ -219,7 +219,7 @@ def test_a_bomb_is_an_error_and_takes_little_memory(answering: Any) -> None:
 @pytest.mark.parametrize("part", [b" ", b"{},", b'{"name":"'])
 def test_an_endless_body_is_an_error(answering: Any, part: bytes) -> None:
     body = [OK + b"\r\n[", endless(part * 1000)]
-    with answering(*body, max_bytes=2**18) as client, pytest.raises(ProtocolError, match="larger than"):
+    with answering(*body, max_bytes=2**16) as client, pytest.raises(ProtocolError, match="larger than"):
         for _ in client.assets():
             pass
 
