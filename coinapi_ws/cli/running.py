@@ -91,14 +91,15 @@ def opened_source(arguments: Namespace) -> Iterator[Source]:
 @contextmanager
 def opened_rest(arguments: Namespace) -> Iterator[Source]:
     """Yield where lists come from, with the embedded server running where that is asked for."""
+    ssl_context = _ssl_context(arguments.ca_file)
     if arguments.simulate:
         with running_simulator(None) as simulator:
-            yield Source(endpoint=simulator.rest_url, key=_NO_KEY, ssl_context=None)
+            yield Source(endpoint=simulator.rest_url, key=_NO_KEY, ssl_context=ssl_context)
         return
     endpoint = read_rest_endpoint(arguments.endpoint)
     if isinstance(endpoint, ConfigurationError):
         raise endpoint
-    yield Source(endpoint=endpoint, key=_key_for(endpoint), ssl_context=_ssl_context(arguments.ca_file))
+    yield Source(endpoint=endpoint, key=_key_for(endpoint), ssl_context=ssl_context)
 
 
 def run_to_the_end(work: Callable[[], None], tally: Tally) -> int:

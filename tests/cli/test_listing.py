@@ -65,6 +65,7 @@ def test_a_reader_who_has_seen_enough(start: Any) -> None:
         (["symbols", "--endpoint", "http://127.0.0.1:1"], 1, "Connection refused; check the network and --endpoint"),
         (["symbols", "--simulate", "--asset", "A,B"], 2, "--asset takes ids that are not empty"),
         (["assets", "--simulate", "--exchange", "KRAKEN"], 2, "unrecognized arguments: --exchange KRAKEN"),
+        (["assets", "--simulate", "--ca-file", "no/such/file"], 2, "cannot read no/such/file"),
         (["assets", "--simulate", "--timeout", "0"], 2, "not a positive number of seconds"),
     ],
 )
