@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from client_harness import BTC, START_NS, Life
@@ -97,9 +98,12 @@ class Pair:
 
 
 @pytest.fixture
-def pair(live_it: LiveIt, virtual: VirtualClock) -> Iterator[Pair]:
+def pair(live_it: LiveIt, virtual: VirtualClock, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Market Data, or with the parameter what it says."""
+    product: dict[str, Any] = getattr(request, "param", {})
+
     def same_market() -> Simulator:
-        return Simulator(seed=7, clock=virtual, market_start_ns=START_NS)
+        return Simulator(seed=7, clock=virtual, market_start_ns=START_NS, **product)
 
     with same_market() as first, same_market() as second:
         yield Pair(live_it, virtual, first, second)
@@ -124,6 +128,18 @@ def test_nothing_is_missing_and_nothing_comes_twice(pair: Pair, first_lags: floa
     assert [ended.cause for ended in life.of(Disconnected)] == [Cause.NOTICE]
     assert len(life.supervisor.connections()) == 1
     assert (pair.first.connections, pair.second.connections) == (0, 2)
+
+
+@pytest.mark.parametrize("pair", [{"direct_source": "COINBASE"}], indirect=True)
+def test_ws_ds_is_handed_over_as_any_other(pair: Pair) -> None:
+    life = pair.client()
+    pair.go(5)
+    pair.first.announce_reconnect(6, successor=pair.second)
+    pair.until(HandedOver)
+    pair.go(20)
+    pair.compare()
+    assert life.of(ConnectionGap) == life.of(HandoverFailed) == []
+    assert "$" not in "".join(pair.first.received)
 
 
 def test_it_is_told_in_order(pair: Pair) -> None:

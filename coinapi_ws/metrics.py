@@ -1,0 +1,284 @@
+"""What clients count, for Prometheus and what reads its formats.
+
+:func:`openmetrics` writes it as OpenMetrics text (version 1.0.0), with the base install. With the extra ``prometheus``,
+``registry.register(Collector(client))`` gives the same to `prometheus-client <https://prometheus.github.io/client_python/>`_.
+
+Both take one client, or a mapping from names to clients, which may change, and whose names become the label ``client``.
+They read :meth:`~coinapi_ws.Client.stats` when they are called: any thread may do so at any time, also before a client
+is started and after it has ended, and it does not block. No label is of symbols, so that the number of series is bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from .client.states import ClientState
+from .client.statistics import ClientStats, Latency
+from .exceptions import ConfigurationError
+from .timestamps import NANOSECONDS_PER_SECOND
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+__all__ = ["CONTENT_TYPE", "Collector", "openmetrics"]
+
+#: What an HTTP response with this text says it is.
+CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+class Measured(Protocol):
+    """A :class:`~coinapi_ws.Client`, as far as it is measured."""
+
+    @property
+    def state(self) -> ClientState:
+        """Where it stands."""
+
+    def stats(self) -> ClientStats:
+        """Return the counts so far."""
+
+
+#: Values by their own labels.
+_Values = Iterable[tuple[dict[str, str], float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One metric: ``name`` without what a counter's samples end in, ``kind`` and ``unit`` as OpenMetrics has them.
+
+    ``read`` returns its values, with their labels, from state and counts of a client; none where nothing is known.
+    """
+
+    name: str
+    kind: str
+    unit: str = ""
+    help: str
+    read: Callable[[ClientState, ClientStats], _Values]
+
+    @property
+    def sample_name(self) -> str:
+        """The name of its samples."""
+        return f"{self.name}_total" if self.kind == "counter" else self.name
+
+
+def _one(value: float | None) -> _Values:
+    return [] if value is None else [({}, value)]
+
+
+def _seconds(ns: int | None) -> float | None:
+    return None if ns is None else ns / NANOSECONDS_PER_SECOND
+
+
+def _by(label: str, counts: Mapping[str, int]) -> _Values:
+    return [({label: name}, count) for name, count in counts.items()]
+
+
+def _jumps_by_type(stats: ClientStats) -> _Values:
+    counts: dict[str, int] = {}
+    for (data_type, _), count in stats.jumps.items():
+        counts[data_type] = counts.get(data_type, 0) + count
+    return _by("type", counts)
+
+
+def _latencies(latency: Latency | None) -> _Values:
+    if latency is None:
+        return []
+    return [({"stat": "p50"}, latency.p50), ({"stat": "p99"}, latency.p99), ({"stat": "max"}, latency.max)]
+
+
+#: What is measured, in the order in which it is written.
+FAMILIES: Final = (
+    Family(
+        name="coinapi_ws_state",
+        kind="stateset",
+        help="Where the client stands; only while live does data come.",
+        read=lambda state, _: [({"coinapi_ws_state": each.value}, int(each is state)) for each in ClientState],
+    ),
+    Family(
+        name="coinapi_ws_messages_received",
+        kind="counter",
+        help="Messages that came, by the type on the wire.",
+        read=lambda _, stats: _by("type", stats.messages),
+    ),
+    Family(
+        name="coinapi_ws_received_bytes",
+        kind="counter",
+        unit="bytes",
+        help="Text of the messages that came, any character as one byte, by the type on the wire.",
+        read=lambda _, stats: _by("type", stats.bytes),
+    ),
+    Family(
+        name="coinapi_ws_messages_delivered",
+        kind="counter",
+        help="Messages that were given to a callback or an iteration.",
+        read=lambda _, stats: _one(stats.delivered),
+    ),
+    Family(
+        name="coinapi_ws_messages_unhandled",
+        kind="counter",
+        help="Messages that no callback listens to.",
+        read=lambda _, stats: _one(stats.unhandled),
+    ),
+    Family(
+        name="coinapi_ws_messages_dropped",
+        kind="counter",
+        help="Messages that the queue's policy left out, or closing with a full queue.",
+        read=lambda _, stats: _one(stats.dropped),
+    ),
+    Family(
+        name="coinapi_ws_messages_conflated",
+        kind="counter",
+        help="Messages in whose place a newer one was delivered.",
+        read=lambda _, stats: _one(stats.conflated),
+    ),
+    Family(
+        name="coinapi_ws_messages_undelivered",
+        kind="counter",
+        help="Messages that came, or waited, when no callback might start any more.",
+        read=lambda _, stats: _one(stats.undelivered),
+    ),
+    Family(
+        name="coinapi_ws_messages_surplus",
+        kind="counter",
+        help="Messages that the cross product of one hello brought beyond the scope.",
+        read=lambda _, stats: _one(stats.surplus),
+    ),
+    Family(
+        name="coinapi_ws_messages_duplicate",
+        kind="counter",
+        help="Messages that came over both connections of a handover, the second time.",
+        read=lambda _, stats: _one(stats.duplicates),
+    ),
+    Family(
+        name="coinapi_ws_queued_messages",
+        kind="gauge",
+        help="Messages that wait for callbacks.",
+        read=lambda _, stats: _one(stats.queued),
+    ),
+    Family(
+        name="coinapi_ws_queued_messages_peak",
+        kind="gauge",
+        help="The most messages that ever waited for callbacks.",
+        read=lambda _, stats: _one(stats.queued_most),
+    ),
+    Family(
+        name="coinapi_ws_queued_bytes",
+        kind="gauge",
+        unit="bytes",
+        help="Text that waits for callbacks.",
+        read=lambda _, stats: _one(stats.queued_bytes),
+    ),
+    Family(
+        name="coinapi_ws_gaps",
+        kind="counter",
+        help="Places where messages are missing, by the class of the event that told of it.",
+        read=lambda _, stats: _by("kind", stats.gaps),
+    ),
+    Family(
+        name="coinapi_ws_sequence_jumps",
+        kind="counter",
+        help="Messages whose sequence did not follow, by type.",
+        read=lambda _, stats: _jumps_by_type(stats),
+    ),
+    Family(
+        name="coinapi_ws_reconnects",
+        kind="counter",
+        help="Connections that went live after the first one.",
+        read=lambda _, stats: _one(stats.reconnects),
+    ),
+    Family(
+        name="coinapi_ws_disconnects",
+        kind="counter",
+        help="Connections that ended, and attempts that failed, by cause.",
+        read=lambda _, stats: _by("cause", stats.disconnects),
+    ),
+    Family(
+        name="coinapi_ws_callback_failures",
+        kind="counter",
+        help="How often a callback raised.",
+        read=lambda _, stats: _one(stats.callback_failures),
+    ),
+    Family(
+        name="coinapi_ws_last_message_timestamp_seconds",
+        kind="gauge",
+        unit="seconds",
+        help="When the last message came, since the epoch.",
+        read=lambda _, stats: _one(_seconds(stats.last_message_ns)),
+    ),
+    Family(
+        name="coinapi_ws_latency_seconds",
+        kind="gauge",
+        unit="seconds",
+        help="From time_coinapi to the arrival here, over the last minute.",
+        read=lambda _, stats: _latencies(stats.latency),
+    ),
+)
+
+
+def openmetrics(clients: Measured | Mapping[str, Measured]) -> str:
+    """Return what clients count, as OpenMetrics text."""
+    measured = _measured(clients)
+    lines: list[str] = []
+    for family in FAMILIES:
+        lines.append(f"# HELP {family.name} {_escaped(family.help)}")
+        lines.append(f"# TYPE {family.name} {family.kind}")
+        if family.unit:
+            lines.append(f"# UNIT {family.name} {family.unit}")
+        for labels, value in _samples(family, measured):
+            shown = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
+            lines.append(f"{family.sample_name}{f'{{{shown}}}' if shown else ''} {value}")
+    return "\n".join([*lines, "# EOF\n"])
+
+
+class Collector:
+    """What clients count, for a registry of ``prometheus-client``: ``registry.register(Collector(client))``.
+
+    Raises ``ConfigurationError`` where that is not installed.
+    """
+
+    def __init__(self, clients: Measured | Mapping[str, Measured]) -> None:
+        try:
+            from prometheus_client import Metric
+        except ImportError:
+            raise ConfigurationError(
+                'a Collector needs prometheus-client: pip install "coinapi-ws[prometheus]"'
+            ) from None
+        self._new_metric = Metric
+        self._clients = clients
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield the metrics without values, for the registry to see which names are taken."""
+        for family in FAMILIES:
+            yield self._new_metric(family.name, family.help, family.kind, family.unit)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        measured = _measured(self._clients)
+        for family, metric in zip(FAMILIES, self.describe(), strict=True):
+            for labels, value in _samples(family, measured):
+                metric.add_sample(family.sample_name, labels, value)
+            yield metric
+
+
+_Reading = tuple[dict[str, str], ClientState, ClientStats]
+
+
+def _measured(clients: Measured | Mapping[str, Measured]) -> list[_Reading]:
+    """Return labels, state and counts of each client, all read once."""
+    if isinstance(clients, Mapping):
+        return [({"client": name}, client.state, client.stats()) for name, client in dict(clients).items()]
+    return [({}, clients.state, clients.stats())]
+
+
+def _samples(family: Family, measured: list[_Reading]) -> Iterator[tuple[dict[str, str], float]]:
+    for of_client, state, stats in measured:
+        for own, value in family.read(state, stats):
+            labels = of_client | own
+            # A server's name for a type, or a client's, may hold half a character, which no UTF-8 has.
+            shown = {name: text.encode(errors="backslashreplace").decode() for name, text in labels.items()}
+            yield shown, value
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
