@@ -64,10 +64,12 @@ def running_simulator(recording: str | None, **options: Any) -> Iterator[Simulat
 
 
 def _simulator(scenario: str | None, options: dict[str, Any]) -> Simulator:
-    if scenario is None:
-        return Simulator(**options)
     try:
-        return Simulator.from_scenario(scenario, **options)
+        return Simulator(**options) if scenario is None else Simulator.from_scenario(scenario, **options)
+    except ConfigurationError:
+        raise
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
     except OSError as error:
         raise ConfigurationError(f"cannot read {scenario}: {error.strerror}") from None
 
