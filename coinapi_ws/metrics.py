@@ -10,7 +10,7 @@ is started and after it has ended, and it does not block. No label is of symbols
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -39,22 +39,20 @@ class Measured(Protocol):
         """Return the counts so far."""
 
 
-#: Values by their own labels.
-_Values = Iterable[tuple[dict[str, str], float]]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """One metric: ``name`` without what a counter's samples end in, ``kind`` and ``unit`` as OpenMetrics has them.
 
-    ``read`` returns its values, with their labels, from state and counts of a client; none where nothing is known.
+    ``read`` returns its value from state and counts of a client; where it has a ``label``, the values by those of the
+    label; None where nothing is known.
     """
 
     name: str
     kind: str
     unit: str = ""
     help: str
-    read: Callable[[ClientState, ClientStats], _Values]
+    label: str | None = None
+    read: Callable[[ClientState, ClientStats], float | Mapping[str, float] | None]
 
     @property
     def sample_name(self) -> str:
@@ -62,29 +60,19 @@ class Family:
         return f"{self.name}_total" if self.kind == "counter" else self.name
 
 
-def _one(value: float | None) -> _Values:
-    return [] if value is None else [({}, value)]
+def _jumps_by_type(jumps: Mapping[tuple[str, str], int]) -> Mapping[str, int]:
+    counts: dict[str, int] = {}
+    for (data_type, _), count in jumps.items():
+        counts[data_type] = counts.get(data_type, 0) + count
+    return counts
+
+
+def _latencies(latency: Latency | None) -> Mapping[str, float] | None:
+    return None if latency is None else {"p50": latency.p50, "p99": latency.p99, "max": latency.max}
 
 
 def _seconds(ns: int | None) -> float | None:
     return None if ns is None else ns / NANOSECONDS_PER_SECOND
-
-
-def _by(label: str, counts: Mapping[str, int]) -> _Values:
-    return [({label: name}, count) for name, count in counts.items()]
-
-
-def _jumps_by_type(stats: ClientStats) -> _Values:
-    counts: dict[str, int] = {}
-    for (data_type, _), count in stats.jumps.items():
-        counts[data_type] = counts.get(data_type, 0) + count
-    return _by("type", counts)
-
-
-def _latencies(latency: Latency | None) -> _Values:
-    if latency is None:
-        return []
-    return [({"stat": "p50"}, latency.p50), ({"stat": "p99"}, latency.p99), ({"stat": "max"}, latency.max)]
 
 
 #: What is measured, in the order in which it is written.
@@ -93,124 +81,131 @@ FAMILIES: Final = (
         name="coinapi_ws_state",
         kind="stateset",
         help="Where the client stands; only while live does data come.",
-        read=lambda state, _: [({"coinapi_ws_state": each.value}, int(each is state)) for each in ClientState],
+        label="coinapi_ws_state",
+        read=lambda state, _: {each.value: int(each is state) for each in ClientState},
     ),
     Family(
         name="coinapi_ws_messages_received",
         kind="counter",
         help="Messages that came, by the type on the wire.",
-        read=lambda _, stats: _by("type", stats.messages),
+        label="type",
+        read=lambda _, stats: stats.messages,
     ),
     Family(
         name="coinapi_ws_received_bytes",
         kind="counter",
         unit="bytes",
         help="Text of the messages that came, any character as one byte, by the type on the wire.",
-        read=lambda _, stats: _by("type", stats.bytes),
+        label="type",
+        read=lambda _, stats: stats.bytes,
     ),
     Family(
         name="coinapi_ws_messages_delivered",
         kind="counter",
         help="Messages that were given to a callback or an iteration.",
-        read=lambda _, stats: _one(stats.delivered),
+        read=lambda _, stats: stats.delivered,
     ),
     Family(
         name="coinapi_ws_messages_unhandled",
         kind="counter",
         help="Messages that no callback listens to.",
-        read=lambda _, stats: _one(stats.unhandled),
+        read=lambda _, stats: stats.unhandled,
     ),
     Family(
         name="coinapi_ws_messages_dropped",
         kind="counter",
         help="Messages that the queue's policy left out, or closing with a full queue.",
-        read=lambda _, stats: _one(stats.dropped),
+        read=lambda _, stats: stats.dropped,
     ),
     Family(
         name="coinapi_ws_messages_conflated",
         kind="counter",
         help="Messages in whose place a newer one was delivered.",
-        read=lambda _, stats: _one(stats.conflated),
+        read=lambda _, stats: stats.conflated,
     ),
     Family(
         name="coinapi_ws_messages_undelivered",
         kind="counter",
         help="Messages that came, or waited, when no callback might start any more.",
-        read=lambda _, stats: _one(stats.undelivered),
+        read=lambda _, stats: stats.undelivered,
     ),
     Family(
         name="coinapi_ws_messages_surplus",
         kind="counter",
         help="Messages that the cross product of one hello brought beyond the scope.",
-        read=lambda _, stats: _one(stats.surplus),
+        read=lambda _, stats: stats.surplus,
     ),
     Family(
         name="coinapi_ws_messages_duplicate",
         kind="counter",
         help="Messages that came over both connections of a handover, the second time.",
-        read=lambda _, stats: _one(stats.duplicates),
+        read=lambda _, stats: stats.duplicates,
     ),
     Family(
         name="coinapi_ws_queued_messages",
         kind="gauge",
         help="Messages that wait for callbacks.",
-        read=lambda _, stats: _one(stats.queued),
+        read=lambda _, stats: stats.queued,
     ),
     Family(
         name="coinapi_ws_queued_messages_peak",
         kind="gauge",
         help="The most messages that ever waited for callbacks.",
-        read=lambda _, stats: _one(stats.queued_most),
+        read=lambda _, stats: stats.queued_most,
     ),
     Family(
         name="coinapi_ws_queued_bytes",
         kind="gauge",
         unit="bytes",
         help="Text that waits for callbacks.",
-        read=lambda _, stats: _one(stats.queued_bytes),
+        read=lambda _, stats: stats.queued_bytes,
     ),
     Family(
         name="coinapi_ws_gaps",
         kind="counter",
         help="Places where messages are missing, by the class of the event that told of it.",
-        read=lambda _, stats: _by("kind", stats.gaps),
+        label="kind",
+        read=lambda _, stats: stats.gaps,
     ),
     Family(
         name="coinapi_ws_sequence_jumps",
         kind="counter",
         help="Messages whose sequence did not follow, by type.",
-        read=lambda _, stats: _jumps_by_type(stats),
+        label="type",
+        read=lambda _, stats: _jumps_by_type(stats.jumps),
     ),
     Family(
         name="coinapi_ws_reconnects",
         kind="counter",
         help="Connections that went live after the first one.",
-        read=lambda _, stats: _one(stats.reconnects),
+        read=lambda _, stats: stats.reconnects,
     ),
     Family(
         name="coinapi_ws_disconnects",
         kind="counter",
         help="Connections that ended, and attempts that failed, by cause.",
-        read=lambda _, stats: _by("cause", stats.disconnects),
+        label="cause",
+        read=lambda _, stats: stats.disconnects,
     ),
     Family(
         name="coinapi_ws_callback_failures",
         kind="counter",
         help="How often a callback raised.",
-        read=lambda _, stats: _one(stats.callback_failures),
+        read=lambda _, stats: stats.callback_failures,
     ),
     Family(
         name="coinapi_ws_last_message_timestamp_seconds",
         kind="gauge",
         unit="seconds",
         help="When the last message came, since the epoch.",
-        read=lambda _, stats: _one(_seconds(stats.last_message_ns)),
+        read=lambda _, stats: _seconds(stats.last_message_ns),
     ),
     Family(
         name="coinapi_ws_latency_seconds",
         kind="gauge",
         unit="seconds",
         help="From time_coinapi to the arrival here, over the last minute.",
+        label="stat",
         read=lambda _, stats: _latencies(stats.latency),
     ),
 )
@@ -273,11 +268,17 @@ def _measured(clients: Measured | Mapping[str, Measured]) -> list[_Reading]:
 
 def _samples(family: Family, measured: list[_Reading]) -> Iterator[tuple[dict[str, str], float]]:
     for of_client, state, stats in measured:
-        for own, value in family.read(state, stats):
-            labels = of_client | own
-            # A server's name for a type, or a client's, may hold half a character, which no UTF-8 has.
-            shown = {name: text.encode(errors="backslashreplace").decode() for name, text in labels.items()}
-            yield shown, value
+        value = family.read(state, stats)
+        if isinstance(value, Mapping):
+            for name, one in value.items():
+                yield _as_utf8(of_client | {str(family.label): name}), one
+        elif value is not None:
+            yield _as_utf8(of_client), value
+
+
+def _as_utf8(labels: dict[str, str]) -> dict[str, str]:
+    """Return the labels without half characters, which a name of a server's, or of a client, may have."""
+    return {name: text.encode(errors="backslashreplace").decode() for name, text in labels.items()}
 
 
 def _escaped(text: str) -> str:
