@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from .client.states import ClientState
 from .client.statistics import ClientStats, Latency
+from .events import Cause, ConnectionGap, SequenceGap
 from .exceptions import ConfigurationError
 from .timestamps import NANOSECONDS_PER_SECOND
 
@@ -60,9 +61,14 @@ class Family:
         return f"{self.name}_total" if self.kind == "counter" else self.name
 
 
-def _jumps_by_type(jumps: Mapping[tuple[str, str], int]) -> Mapping[str, int]:
-    counts: dict[str, int] = {}
-    for (data_type, _), count in jumps.items():
+#: A series that is there at 0 shows its first increase; one that comes with it does not.
+_NO_GAPS: Final = {SequenceGap.__name__: 0, ConnectionGap.__name__: 0}
+_NO_DISCONNECTS: Final = {cause.value: 0 for cause in Cause}
+
+
+def _jumps_by_type(stats: ClientStats) -> Mapping[str, int]:
+    counts = dict.fromkeys(stats.messages, 0)
+    for (data_type, _), count in stats.jumps.items():
         counts[data_type] = counts.get(data_type, 0) + count
     return counts
 
@@ -165,14 +171,14 @@ FAMILIES: Final = (
         kind="counter",
         help="Places where messages are missing, by the class of the event that told of it.",
         label="kind",
-        read=lambda _, stats: stats.gaps,
+        read=lambda _, stats: {**_NO_GAPS, **stats.gaps},
     ),
     Family(
         name="coinapi_ws_sequence_jumps",
         kind="counter",
         help="Messages whose sequence did not follow, by type.",
         label="type",
-        read=lambda _, stats: _jumps_by_type(stats.jumps),
+        read=lambda _, stats: _jumps_by_type(stats),
     ),
     Family(
         name="coinapi_ws_reconnects",
@@ -185,7 +191,7 @@ FAMILIES: Final = (
         kind="counter",
         help="Connections that ended, and attempts that failed, by cause.",
         label="cause",
-        read=lambda _, stats: stats.disconnects,
+        read=lambda _, stats: {**_NO_DISCONNECTS, **stats.disconnects},
     ),
     Family(
         name="coinapi_ws_callback_failures",

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.openmetrics import exposition
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from coinapi_ws import Backoff, Client, ClientState, ClientStats, Latency
+from coinapi_ws import Backoff, Cause, Client, ClientState, ClientStats, Latency
 from coinapi_ws.drivers.selector import SharedPacer
 from coinapi_ws.metrics import CONTENT_TYPE, FAMILIES, Collector, openmetrics
 from coinapi_ws.simulator import Simulator
@@ -99,8 +99,7 @@ def test_every_count_is_there() -> None:
         (("kind", "ConnectionGap"),): 11,
     }
     assert values(metrics, "coinapi_ws_disconnects_total") == {
-        (("cause", "network"),): 12,
-        (("cause", "rate_limit"),): 1,
+        (("cause", cause.value),): {"network": 12, "rate_limit": 1}.get(cause.value, 0) for cause in Cause
     }
     assert values(metrics, "coinapi_ws_latency_seconds") == {
         (("stat", "p50"),): -0.001,
@@ -127,8 +126,12 @@ def test_every_count_is_there() -> None:
 
 
 def test_no_label_is_of_symbols() -> None:
-    metrics = parsed(openmetrics(Counted()))
-    assert values(metrics, "coinapi_ws_sequence_jumps_total") == {(("type", "book"),): 3, (("type", "quote"),): 4}
+    metrics = parsed(openmetrics(Counted(counts=replace(COUNTS, messages={"quote": 9, "trade": 9}))))
+    assert values(metrics, "coinapi_ws_sequence_jumps_total") == {
+        (("type", "book"),): 3,
+        (("type", "quote"),): 4,
+        (("type", "trade"),): 0,
+    }
     labels = {label for metric in metrics for sample in metric.samples for label in sample.labels}
     assert labels == {"coinapi_ws_state", "type", "kind", "cause", "stat"}
 
@@ -137,9 +140,17 @@ def test_what_is_not_known_has_no_sample() -> None:
     metrics = parsed(openmetrics(Counted(ClientState.IDLE, NOTHING)))
     empty = {metric.name.removeprefix("coinapi_ws_") for metric in metrics if not metric.samples}
     assert empty == {
-        *("messages_received", "received_bytes", "gaps", "sequence_jumps", "disconnects"),
+        *("messages_received", "received_bytes", "sequence_jumps"),
         *("last_message_timestamp_seconds", "latency_seconds"),
     }
+
+
+def test_what_can_happen_is_zero_before_it_does() -> None:
+    """Or nobody saw its first increase."""
+    metrics = parsed(openmetrics(Counted(ClientState.IDLE, NOTHING)))
+    gaps, ends = (values(metrics, f"coinapi_ws_{name}_total") for name in ("gaps", "disconnects"))
+    assert gaps == {(("kind", "SequenceGap"),): 0, (("kind", "ConnectionGap"),): 0}
+    assert ends == {(("cause", cause.value),): 0 for cause in Cause}
 
 
 @pytest.mark.parametrize(
