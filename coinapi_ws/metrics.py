@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from .client.states import ClientState
 from .client.statistics import ClientStats, Latency
@@ -23,21 +23,12 @@ from .timestamps import NANOSECONDS_PER_SECOND
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
+    from .client.client import Client
+
 __all__ = ["CONTENT_TYPE", "Collector", "openmetrics"]
 
 #: What an HTTP response with this text says it is.
 CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-
-
-class Measured(Protocol):
-    """A :class:`~coinapi_ws.Client`, as far as it is measured."""
-
-    @property
-    def state(self) -> ClientState:
-        """Where it stands."""
-
-    def stats(self) -> ClientStats:
-        """Return the counts so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +208,7 @@ FAMILIES: Final = (
 )
 
 
-def openmetrics(clients: Measured | Mapping[str, Measured]) -> str:
+def openmetrics(clients: Client | Mapping[str, Client]) -> str:
     """Return what clients count, as OpenMetrics text."""
     measured = _measured(clients)
     lines: list[str] = []
@@ -238,7 +229,7 @@ class Collector:
     Raises ``ConfigurationError`` where that is not installed.
     """
 
-    def __init__(self, clients: Measured | Mapping[str, Measured]) -> None:
+    def __init__(self, clients: Client | Mapping[str, Client]) -> None:
         try:
             from prometheus_client import Metric
         except ImportError:
@@ -265,7 +256,7 @@ class Collector:
 _Reading = tuple[dict[str, str], ClientState, ClientStats]
 
 
-def _measured(clients: Measured | Mapping[str, Measured]) -> list[_Reading]:
+def _measured(clients: Client | Mapping[str, Client]) -> list[_Reading]:
     """Return labels, state and counts of each client, all read once."""
     if isinstance(clients, Mapping):
         return [({"client": name}, client.state, client.stats()) for name, client in dict(clients).items()]
