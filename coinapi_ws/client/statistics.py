@@ -1,7 +1,7 @@
 """What the client counts, cheap enough to be always on.
 
 What comes is counted by the I/O thread, what is delivered by whoever decodes it; any may read, and sees each number
-whole, and none that shrinks but where its meaning is to do so.
+whole. What only grows never looks smaller than before, also while a connection ends.
 """
 
 from __future__ import annotations

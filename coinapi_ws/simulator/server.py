@@ -183,7 +183,7 @@ class Simulator:
 
     @property
     def endpoint(self) -> str:
-        """The URL as this package's clients take it, which have to know the product: ``exrates:URL`` for that one."""
+        """The `url` as this package's clients take it, which have to know the product: ``exrates:URL`` for that one."""
         return f"exrates:{self.url}" if self._engine.settings.exchange_rates else self.url
 
     @property
