@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from coinapi_ws import (
     ClientState,
     ConnectionGap,
     Disconnected,
+    ExchangeRate,
     HandedOver,
     HandoverFailed,
     Live,
@@ -140,6 +142,31 @@ def test_ws_ds_is_handed_over_as_any_other(pair: Pair) -> None:
     pair.compare()
     assert life.of(ConnectionGap) == life.of(HandoverFailed) == []
     assert "$" not in "".join(pair.first.received)
+
+
+def test_rates_are_handed_over_and_come_once(live_it: LiveIt, virtual: VirtualClock) -> None:
+    options: dict[str, Any] = {"seed": 7, "clock": virtual, "market_start_ns": START_NS, "exchange_rates": True}
+    with Simulator(**options) as first, Simulator(**options) as second:
+        life = live_it(
+            first.endpoint, scope=Scope(Subscription((), asset_ids=["BTC/USD"])), on_reconnect_notice="handover"
+        ).start()
+
+        def go(seconds: float) -> None:
+            for _ in range(round(seconds / STEP_SECONDS)):
+                virtual.advance(STEP_SECONDS)
+                life.advance(STEP_SECONDS)
+                life.settle(first)
+                life.settle(second)
+
+        life.settle(first)
+        go(5)
+        first.announce_reconnect(6, successor=second)
+        go(20)
+        assert len(life.of(HandedOver)) == 1
+        moments = [rate.time_ns for rate in life.of(ExchangeRate)]
+    assert moments == sorted(set(moments))
+    assert max(after - before for before, after in pairwise(moments)) < 1_500_000_000
+    assert life.of(ConnectionGap) == life.of(HandoverFailed) == []
 
 
 def test_it_is_told_in_order(pair: Pair) -> None:
