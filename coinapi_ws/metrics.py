@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from .client.client import Client
 from .client.states import ClientState
 from .client.statistics import ClientStats, Latency
 from .events import Cause, ConnectionGap, SequenceGap
@@ -22,8 +23,6 @@ from .timestamps import NANOSECONDS_PER_SECOND
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
-
-    from .client.client import Client
 
 __all__ = ["CONTENT_TYPE", "Collector", "openmetrics"]
 

@@ -194,8 +194,8 @@ class Simulator:
 
         Keys are checked here at once: 401 where no right one came, 403 for one that may have no data type.
         """
-        scheme, _, rest = self.url.partition("ws")
-        return f"{scheme}http{rest.removesuffix('/v1/')}"
+        scheme, _, rest = self.url.partition("://")
+        return f"{scheme.replace('ws', 'http')}://{rest.partition('/')[0]}"
 
     @property
     def recording(self) -> str | os.PathLike[str] | None:

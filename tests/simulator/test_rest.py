@@ -125,6 +125,13 @@ def test_the_same_path_upgrades(dial: Callable[..., Any]) -> None:
         assert peer.message()["type"] == "asset"
 
 
+def test_every_product_has_the_lists() -> None:
+    for options in ({"direct_source": "COINBASE"}, {"exchange_rates": True}):
+        with Simulator(**options) as simulator:
+            assert simulator.rest_url == f"http://127.0.0.1:{simulator.port}"
+            assert len(listed(simulator, "/v1/symbols")) == 10
+
+
 def test_a_recording_has_none(tmp_path: Any) -> None:
     with RecordingWriter(tmp_path / "a.jsonl") as recording:
         recording.write('{"type":"trade","symbol_id":"A_SPOT_B_C"}', 1)
