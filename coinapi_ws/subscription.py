@@ -148,7 +148,7 @@ class Subscription:
         if by_pair:
             base, to = getattr(message, "asset_id_base", None), getattr(message, "asset_id_quote", None)
             return bool({base, to, f"{base}/{to}"} & set(self.asset_ids))
-        return _matches_symbol(str(symbol), self.symbol_ids) or any(
+        return matches_symbol(str(symbol), self.symbol_ids) or any(
             str(symbol).startswith(f"{exchange}_") for exchange in self.exchange_ids
         )
 
@@ -448,5 +448,6 @@ def _warn(subscription: Subscription) -> None:
         warnings.warn(text, SubscriptionWarning, stacklevel=3)
 
 
-def _matches_symbol(symbol: str, filters: tuple[str, ...]) -> bool:
+def matches_symbol(symbol: str, filters: Iterable[str]) -> bool:
+    """Return whether any of the filters, prefixes or exact with a ``$`` at the end, is one of this symbol."""
     return any(symbol == wanted[:-1] if wanted.endswith("$") else symbol.startswith(wanted) for wanted in filters)

@@ -1,7 +1,8 @@
 """The command line: ``coinapi-ws``, or ``python -m coinapi_ws``.
 
-`arguments` says what can be written; `streaming`, `book`, `candles` and `simulating` do it, on `running` and `feed`;
-`text` and `ladder` write for people, `screen` draws, `summary` counts. The exit codes are in the help of each command.
+`arguments` says what can be written; `streaming`, `book`, `candles`, `replaying`, `inspecting` and `simulating` do it,
+on `running` and `feed`; `printing`, `text` and `ladder` write for people, `screen` draws, `summary` counts. The exit
+codes are in the help of each command.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from ..subscription import SubscriptionWarning
 from .arguments import as_options, complaint, parsers
 from .book import book
 from .candles import candles
+from .inspecting import inspect
+from .replaying import replay
 from .simulating import simulate
 from .streaming import demo, stream
 
@@ -28,7 +31,15 @@ _DONE: Final = 0
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as shells have it
 
-_COMMANDS: Final = {"stream": stream, "demo": demo, "book": book, "candles": candles, "simulate": simulate}
+_COMMANDS: Final = {
+    "stream": stream,
+    "demo": demo,
+    "book": book,
+    "candles": candles,
+    "replay": replay,
+    "inspect": inspect,
+    "simulate": simulate,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
