@@ -188,13 +188,13 @@ def text_lines(told: dict[str, Any]) -> Iterator[str]:
     yield line("messages", f"{told['messages']:,}{rate}, at most {told['most_in_a_second']:,} in a second")
     yield line("types", counts_text(Counter(told["types"])))
     yield line("connections", f"{told['connections']}, {told['connection_gaps']} gaps between them")
-    yield line("sequences", f"{told['sequence_gaps']} gaps, {told['missing']:,} missing, {told['repeated']} repeated")
-    yield line("", f"{told['restarts']} restarts")
+    names = {"sequence_gaps": "gaps", "missing": "missing", "repeated": "repeated", "restarts": "restarts"}
+    yield line("sequences", ", ".join(f"{told[name]:,} {title}" for name, title in names.items()))
     yield line("trades", f"{told['repeated_trades']} came before")
     yield line(
         "not read", f"{told['undecodable']} undecodable, {told['dropped_by_the_recorder']:,} dropped by the recorder"
     )
-    for name, title in (("coinapi_to_here_ns", "to here"), ("exchange_to_coinapi_ns", "to CoinAPI")):
+    for name, title in (("coinapi_to_here_ns", "latency"), ("exchange_to_coinapi_ns", "to CoinAPI")):
         if told[name]:
             yield line(title, ", ".join(f"{share} {duration_text(ns)}" for share, ns in told[name].items()))
     for problem in [*told["cut_ends"], *filter(None, [told["unsound"]])]:

@@ -28,7 +28,7 @@ LOGGER: Final = logging.getLogger("coinapi_ws")
 
 DEFAULT_FLUSH_SECONDS: Final = 1.0
 DEFAULT_MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
-#: The thread begins to write before its time once so much waits, and formats so much at once.
+#: The thread begins to write before its time once so much waits, or half of what may, and formats so much at once.
 _WRITE_BYTES: Final = 1024 * 1024
 #: At the interpreter's end a recorder that was left open has so long to write what waits.
 _EXIT_SECONDS: Final = 2.0
@@ -108,6 +108,7 @@ class Recorder:
         self._file = RotatingFile(os.fspath(path), max_bytes=max_bytes, max_seconds=max_seconds)
         self._flush_seconds = flush_seconds
         self._max_waiting_bytes = max_waiting_bytes
+        self._write_at_bytes = min(_WRITE_BYTES, max_waiting_bytes // 2)
         self._on_error = on_error
         self._numbers: weakref.WeakKeyDictionary[SelectorConnection, int] = weakref.WeakKeyDictionary()
         self._counter = count(1)
@@ -170,7 +171,7 @@ class Recorder:
                 self._waiting.append(read)
                 self._waiting_bytes += read.size
                 self._accepted += read.frames
-            is_much = self._waiting_bytes > _WRITE_BYTES
+            is_much = self._waiting_bytes > self._write_at_bytes
         if is_much:
             self._wake.set()
 
