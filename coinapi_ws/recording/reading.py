@@ -19,7 +19,7 @@ def read_recording(path: Path) -> Iterator[RecordedFrame]:
     the file and the line; so is the cut end of a compressed file. Every other line that is neither a frame nor an
     event raises `RecordingError`, and so does a compressed file that is damaged, after the whole lines before the
     damage: all of them with gzip, those up to 128 KiB of text before it with zstd. Empty lines are skipped. Raises
-    `OSError` when the file cannot be opened, `ConfigurationError` where the extra for zstd is missing.
+    `OSError` when the file cannot be opened, ``ConfigurationError`` where the extra for zstd is missing.
     """
     for entry in read_entries(path):
         if entry.frame is not None:

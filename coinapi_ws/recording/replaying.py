@@ -37,14 +37,14 @@ def replay(
 ) -> Iterator[Message | Gap | Undecodable]:
     """Iterate over the messages of one recording, or of several in the order of their times, as over a stream.
 
-    Messages have the ``received_ns`` that was recorded. Between them come `SequenceGap`, `ConnectionGap` where a
-    connection was lost, and `Dropped` (of the type "") where a recorder dropped messages; a frame that is none is an
-    `Undecodable`. A sequence that begins again at 1 is no gap: so a server numbers a symbol that comes back. Where two
-    connections overlap, as in a handover, what came on both comes twice.
+    Messages have the ``received_ns`` that was recorded. Between them come ``SequenceGap``, ``ConnectionGap`` where a
+    connection was lost, and ``Dropped`` (of the type "") where a recorder dropped messages; a frame that is none is an
+    ``Undecodable``. A sequence that begins again at 1 is no gap: so a server numbers a symbol that comes back
+    (vendor_notes.md, "Sequences"). Where two connections overlap, as in a handover, what came on both comes twice.
 
     ``speed`` divides the recorded times, as in a ``Simulator``: 1.0 is as it was; None does not wait. The other options
-    are those of `Options`. Raises `RecordingError`, `OSError` and `ConfigurationError` as `read_recording` does; warns
-    with `RecordingWarning`. For one thread; blocks.
+    are those of ``Options``. Raises `RecordingError`, ``OSError`` and ``ConfigurationError`` as `read_recording` does;
+    warns with `RecordingWarning`. For one thread; blocks.
     """
     if speed is not None and not 0 < speed < float("inf"):
         raise ConfigurationError(f"speed is a positive number, or None, not {speed!r}")
