@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -33,6 +34,7 @@ class Watch:
 
     def __init__(self, recorder: Recorder | None) -> None:
         self._recorder = recorder
+        self._has_ended = False
         self.io_seconds = self.process_seconds = 0.0
 
     def take(self, connection: Any, items: Any) -> None:
@@ -41,7 +43,8 @@ class Watch:
             self.process_seconds -= time.process_time()
         if self._recorder is not None:
             self._recorder.take(connection, items)
-        if any(isinstance(item, Disconnected) for item in items):
+        if not self._has_ended and any(isinstance(item, Disconnected) for item in items):
+            self._has_ended = True  # it may try again before it is closed
             self.io_seconds += time.thread_time()
 
 
@@ -49,17 +52,17 @@ def measure(blaster: Blaster, order: Order, path: Path | None) -> dict[str, floa
     """Run a client, and return what it and its recorder needed, in microseconds a message."""
     port, _ = blaster.prepare(order)
     recorder = None if path is None else Recorder(path)
-    watch, counted = Watch(recorder), 0
+    watch, done, counted = Watch(recorder), threading.Event(), 0
 
     def count(_: Message) -> None:
         nonlocal counted
         counted += 1
 
-    client = Client(None, WANTED, endpoint=f"ws://127.0.0.1:{port}/", tap=watch.take, max_attempts=1)
+    client = Client(None, WANTED, endpoint=f"ws://127.0.0.1:{port}/", tap=watch.take)
     client.on(Message, count)
-    client.on(Disconnected, lambda _: client.close())
-    client.start()
-    client.join()
+    client.on(Disconnected, lambda _: done.set())
+    with client:
+        done.wait()
     if recorder is not None:
         recorder.close()
     watch.process_seconds += time.process_time()

@@ -103,6 +103,10 @@ def _opened_recorder(path: str) -> Iterator[Recorder]:
     try:
         with recorder:
             yield recorder
+    except OSError as error:
+        if error is recorder.error:
+            raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from None
+        raise
     finally:
         if not recorder.written and recorder.error is None:
             Path(path).unlink()  # so that it can be tried again

@@ -8,7 +8,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 from types import TracebackType
@@ -115,11 +116,12 @@ class Recorder:
         #: A signal handler may come into the middle of a call.
         self._lock = threading.RLock()
         self._wake = threading.Event()
-        self._waiting: list[_Read | _Dropped] = []
+        self._waiting: deque[_Read | _Dropped] = deque()
         self._waiting_bytes = 0
         self._is_closing = False
         self._accepted = self._written = self._lost = 0
         self._error: Exception | None = None
+        self._untold: Exception | None = None
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="coinapi-ws-recorder", daemon=True)
         self._thread.start()
@@ -180,22 +182,20 @@ class Recorder:
 
         Raises, once, what ended the recording.
         """
-        is_first = self._ask_to_close()
+        self._ask_to_close()
         if self._process != os.getpid() or threading.current_thread() is self._thread:  # in on_error
             return
         self._thread.join()
         _OPEN.discard(self)
-        if is_first and self._error is not None:
-            raise self._error
+        error, self._untold = self._untold, None
+        if error is not None:
+            raise error
 
-    def _ask_to_close(self) -> bool:
-        """Return whether nobody did before."""
-        if self._process != os.getpid():
-            return False
-        with self._lock:
-            is_first, self._is_closing = not self._is_closing, True
-        self._wake.set()
-        return is_first
+    def _ask_to_close(self) -> None:
+        if self._process == os.getpid():
+            with self._lock:
+                self._is_closing = True
+            self._wake.set()
 
     def _drop(self, read: _Read) -> None:
         last = self._waiting[-1] if self._waiting else None
@@ -221,8 +221,11 @@ class Recorder:
 
     def _write_waiting(self) -> None:
         with self._lock:
-            waiting, self._waiting = self._waiting, []
-        for parts in _pieces(waiting):
+            waiting, self._waiting = self._waiting, deque()
+        if not waiting:
+            self._file.sync()  # its time may be over
+        while waiting:
+            parts = _next_piece(waiting)
             lines = [line for part in parts for line in self._lines_of(part)]
             self._file.write("".join(lines).encode("ascii"))
             self._file.sync()
@@ -230,16 +233,14 @@ class Recorder:
             with self._lock:
                 self._written += sum(read.frames for read in reads)
                 self._waiting_bytes -= sum(read.size for read in reads)
-        if not waiting:
-            self._file.sync()  # its time may be over
 
     def _fail(self, error: Exception) -> None:
         is_expected = isinstance(error, OSError)
         LOGGER.error("the recording %s ended: %s", self.path, error, exc_info=None if is_expected else error)
         with self._lock:
-            self._error = error
+            self._error = self._untold = error
             self._lost += self._accepted - self._written
-            self._waiting = []
+            self._waiting.clear()
         with suppress(OSError):  # the first one says it
             self._file.close()
         if self._on_error is not None:
@@ -272,18 +273,14 @@ class Recorder:
         return lines
 
 
-def _pieces(waiting: list[_Read | _Dropped]) -> Iterator[list[_Read | _Dropped]]:
-    """Cut what waits into pieces that are formatted at once."""
+def _next_piece(waiting: deque[_Read | _Dropped]) -> list[_Read | _Dropped]:
+    """Take from what waits what is formatted at once."""
     piece: list[_Read | _Dropped] = []
     size = 0
-    for part in waiting:
-        piece.append(part)
-        size += part.size
-        if size > _WRITE_BYTES:
-            yield piece
-            piece, size = [], 0
-    if piece:
-        yield piece
+    while waiting and size <= _WRITE_BYTES:
+        piece.append(waiting.popleft())
+        size += piece[-1].size
+    return piece
 
 
 _OPEN: Final[set[Recorder]] = set()
