@@ -103,6 +103,11 @@ def test_a_recording_that_follows_one_that_broke_off_begins_anew(tmp_path: Path)
     assert shown(items)[3:] == [21]
 
 
+def test_a_recorder_follows_frames_of_no_connection(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", *of(0, 4, 5), event("Connected", connection=1), *of(1, 3))
+    assert [type(item).__name__ for item in replay(path)] == ["Book", "Book", "ConnectionGap", "Book"]
+
+
 def test_what_a_recorder_dropped_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", *of(1, 1), event("Dropped", count=12, first_ns=1), *of(1, 14))
     assert list(replay(path))[1] == Dropped(type="", symbol_id=None, count=12, first_ns=1, last_ns=2)

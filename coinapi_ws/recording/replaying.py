@@ -150,7 +150,7 @@ class Replay:
 
     def _open(self, connection: int) -> Reader:
         reader = self._readers[connection] = Reader(self._options, Scope())
-        self._highest = max(self._highest, connection)
+        self._highest = max(self._highest, connection, 1)
         self.connections += 1
         return reader
 
