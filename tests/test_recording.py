@@ -238,7 +238,7 @@ def test_a_gzip_file_may_have_several_members_and_be_filled_up(tmp_path: Path) -
     parts = [tmp_path / "1.jsonl.gz", tmp_path / "2.jsonl.gz"]
     for path in parts:
         write(path, FRAMES)
-    (tmp_path / "both.jsonl.gz").write_bytes(b"".join(path.read_bytes() for path in parts) + bytes(1000))
+    (tmp_path / "both.jsonl.gz").write_bytes(b"".join(path.read_bytes() for path in parts) + bytes(100_000))
     assert list(read_recording(tmp_path / "both.jsonl.gz")) == FRAMES * 2
 
 

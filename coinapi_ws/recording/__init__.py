@@ -18,11 +18,16 @@ A file whose name ends in ``.gz`` is compressed with gzip, one in ``.zst`` with 
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from .lines import RecordedFrame, RecordingError, RecordingWarning
 from .reading import read_recording
-from .recorder import Recorder
-from .replaying import replay
 from .writing import RecordingWriter
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+    from .replaying import replay
 
 __all__ = [
     "RecordedFrame",
@@ -33,3 +38,17 @@ __all__ = [
     "read_recording",
     "replay",
 ]
+
+#: From what needs the client's side to its home; the simulator asks for none of it, and so does not load that.
+_LATER: Final = {"Recorder": "recorder", "replay": "replaying"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

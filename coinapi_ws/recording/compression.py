@@ -186,17 +186,20 @@ def read_text(name: str) -> Iterator[bytes]:
         if form is None:
             yield from pieces
             return
-        fed, member = 0, None
+        fed, member, is_first = 0, None, True
         try:
             for data in pieces:
                 fed += len(data)
                 while data or (member is not None and not member.needs_input):
-                    member = member or form.decompressor()
+                    if member is None:
+                        # Behind the first member a gzip file may be filled up with zeros.
+                        data = data if is_first else data.lstrip(b"\0")
+                        member = form.decompressor() if data else None
+                        continue
                     yield member.decompress(data, _PIECE_BYTES)
                     data = b""
                     if member.eof:
-                        # A gzip file may be filled up with zeros.
-                        data, member = member.unused_data.lstrip(b"\0"), None
+                        data, member, is_first = member.unused_data, None, False
         except form.errors as error:
             size = os.fstat(file.fileno()).st_size
             place = f"at byte {max(0, fed - _READ_BYTES):,} to {fed:,} of {size:,}"
