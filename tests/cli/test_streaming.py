@@ -121,6 +121,15 @@ def test_a_recording_holds_heartbeats_and_what_cannot_be_read(run, recording, tm
     assert all(received_ns > 0 for received_ns, _ in again)
 
 
+def test_a_stream_that_never_began_leaves_no_recording(run, tmp_path: Path) -> None:
+    """So that the same command can be given again."""
+    with Simulator() as server:
+        url = server.url
+    for name in ("a.jsonl", "a.jsonl.gz"):
+        assert run("stream", "trade", "--everything", "--endpoint", url, "--record", tmp_path / name).code == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_replay_keeps_its_times_on_demand(run, recording) -> None:
     path = recording(*(TRADE % number for number in range(50)))
     result = replay(run, path, "--speed", "1")
