@@ -190,7 +190,7 @@ class Subscription:
         if by_pair:
             base, to = getattr(message, "asset_id_base", None), getattr(message, "asset_id_quote", None)
             return bool({base, to, f"{base}/{to}"} & set(self.asset_ids))
-        return _matches_symbol(str(symbol), self.symbol_ids) or any(
+        return matches_symbol(str(symbol), self.symbol_ids) or any(
             str(symbol).startswith(f"{exchange}_") for exchange in self.exchange_ids
         )
 
@@ -519,7 +519,8 @@ def _warn(subscription: Subscription) -> None:
         warnings.warn(text, SubscriptionWarning, stacklevel=3)
 
 
-def _matches_symbol(symbol: str, filters: tuple[str, ...]) -> bool:
+def matches_symbol(symbol: str, filters: tuple[str, ...]) -> bool:
+    """Return whether any of the filters, prefixes or exact with a ``$`` at the end, and sorted, is one of this symbol."""
     prefixes = (symbol[:length] for length in range(1, len(symbol) + 1))
     return _has(filters, f"{symbol}$") or any(_has(filters, text) for text in prefixes if not text.endswith("$"))
 

@@ -55,6 +55,13 @@ def test_the_simulator_benchmark_prints_a_rate(tmp_path: Path) -> None:
     assert all(int(rate.replace(",", "")) > 0 for rate in rates.groups())
 
 
+def test_the_recording_benchmark_prints_its_table(tmp_path: Path) -> None:
+    """It ends with an error where a recording lacks a message."""
+    output = output_of(tmp_path, "recording", "--messages", "300", "--rounds", "1")
+    for way in ("no recording", "plain", "gzip", "zstd"):
+        assert rows_of(output, way)[0][0] > 0
+
+
 def test_the_books_benchmark_prints_its_tables(tmp_path: Path, shared: Path) -> None:
     """It ends with an error where two candidates hold different levels."""
     recording = shared / "recordings" / "coinbase_2021-04-17.jsonl.gz"

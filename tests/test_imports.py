@@ -69,6 +69,13 @@ def test_stream_needs_no_threads_of_ours() -> None:
     assert not any(name.startswith("coinapi_ws.client") for name in loaded)
 
 
+@pytest.mark.parametrize("module", ["recording", "simulator"])
+def test_recordings_and_the_simulator_load_nothing_of_the_client_s_side(module: str) -> None:
+    loaded = loaded_by(f"import coinapi_ws.{module}")
+    assert "coinapi_ws.recording.reading" in loaded
+    assert not any(name.startswith(("coinapi_ws.drivers", "coinapi_ws.protocol")) for name in loaded)
+
+
 def test_everything_at_once() -> None:
     program = """
 before = set(globals())

@@ -1,7 +1,8 @@
 """The command line: ``coinapi-ws``, or ``python -m coinapi_ws``.
 
-`arguments` says what can be written; `streaming`, `book`, `candles`, `listing` and `simulating` do it, on `running` and
-`feed`; `text` and `ladder` write for people, `screen` draws, `summary` counts. The help of each has its exit codes.
+`arguments` says what can be written; `streaming`, `book`, `candles`, `listing`, `replaying`, `inspecting` and
+`simulating` do it, on `running` and `feed`; `printing`, `text` and `ladder` write for people, `screen` draws, `summary`
+counts. The exit codes are in the help of each command.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from ..subscription import SubscriptionWarning
 from .arguments import as_options, complaint, parsers
 from .book import book
 from .candles import candles
+from .inspecting import inspect
 from .listing import show_list
+from .replaying import replay
 from .simulating import simulate
 from .streaming import demo, stream
 
@@ -37,6 +40,8 @@ _COMMANDS: Final = {
     "exchanges": show_list,
     "assets": show_list,
     "symbols": show_list,
+    "replay": replay,
+    "inspect": inspect,
     "simulate": simulate,
 }
 

@@ -47,6 +47,32 @@ Examples:
   coinapi-ws stream trade --symbol BITSTAMP_ --record trades.jsonl.gz --duration 60
   coinapi-ws stream trade --symbol BITSTAMP_ --recording trades.jsonl.gz"""
 
+_REPLAY: Final = """\
+Prints what recordings hold without a server, as fast as it can or in recorded time; several files, such as a recorder
+that rotates makes them, in the order of their times. Each --type, --symbol and --exchange can be given several times;
+any of them matches. What a frame cannot be read as, and what is missing, is printed whatever they are. The latency is
+the recorded one.
+
+Examples:
+  coinapi-ws replay market.jsonl.gz --type trade --symbol 'COINBASE_SPOT_BTC_USD$'
+  coinapi-ws replay market-*.jsonl.zst --speed 10 --format json | jq .price"""
+
+_INSPECT: Final = """\
+Reads all of the recordings, in memory that does not grow with their length, and prints: size, time span, messages by
+type and symbol, the busiest second, connections, what is missing and what came twice, by sequences within each
+connection and by the uuids of the last 100,000 trades, what is no message, and how late messages were (arrival minus
+time_coinapi, and time_coinapi minus time_exchange). A restart is a sequence that begins again at 1 within a
+connection. In json times and durations are in nanoseconds.
+
+Examples:
+  coinapi-ws inspect market.jsonl.gz
+  coinapi-ws inspect market-*.jsonl.zst --format json | jq .sequence_gaps"""
+
+_RECORDING_EXITS: Final = """\
+Exit codes: 0 done, also where nobody reads the output any more; 1 (inspect) a recording is not sound, of which all up
+to there is counted; 2 wrong usage, or (replay) a recording that is not sound; 130 Ctrl-C. A recording that was cut off
+is sound, and a note says where it ends."""
+
 _BOOK: Final = """\
 SYMBOL is one whole symbol id, such as COINBASE_SPOT_BTC_USD.
 
@@ -165,14 +191,16 @@ def parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     _add_candles(candles)
     _add_source(candles)
     _add_candles_output(candles)
-    lists = {}
     for name in ("exchanges", "assets", "symbols"):
-        lists[name] = add(name, f"list the {name}", _LISTS, _KEY, _LISTED)
-        _add_list(lists[name], name)
+        _add_list(add(name, f"list the {name}", _LISTS, _KEY, _LISTED), name)
+    replay = add("replay", "print what recordings hold", _REPLAY, _OUTPUT, _RECORDING_EXITS)
+    _add_replay(replay)
+    inspect = add("inspect", "say what is in recordings, and what is missing", _INSPECT, _RECORDING_EXITS)
+    _add_files(inspect)
+    inspect.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     simulate = add("simulate", "run the embedded server for other programs", _SIMULATE, _SIMULATE_EXITS)
     _add_simulator(simulate)
-    commands = {"stream": stream, "demo": demo, "book": book, "candles": candles, **lists, "simulate": simulate}
-    return parser, commands
+    return parser, subparsers.choices
 
 
 def as_options(advice: str) -> str:
@@ -222,11 +250,32 @@ def _add_source(parser: ArgumentParser) -> None:
 def _add_output(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     _add_end(group, "messages")
+    _add_format(group)
+    group.add_argument(
+        "--record",
+        metavar="FILE",
+        help="write every text frame to a new file as well; with gzip if it ends in .gz, zstd in .zst",
+    )
+
+
+def _add_format(group: _ArgumentGroup) -> None:
     group.add_argument("--format", choices=("text", "json", "raw"), default="text", help="default: text")
     group.add_argument("--decimal", action="store_true", help="in text, shorten no number (json and raw never do)")
-    group.add_argument(
-        "--record", metavar="FILE", help="write every text frame to a new file as well; with gzip if it ends in .gz"
-    )
+
+
+def _add_replay(parser: ArgumentParser) -> None:
+    _add_files(parser)
+    group = parser.add_argument_group("what to print")
+    group.add_argument("--type", action="append", default=[], metavar="TYPE", help="such as trade")
+    group.add_argument("--symbol", action="append", default=[], metavar="ID", help="such as 'COINBASE_SPOT_BTC_USD$'")
+    group.add_argument("--exchange", action="append", default=[], metavar="ID", help="such as COINBASE")
+    group.add_argument("--count", type=_count, metavar="N", help="end after N messages")
+    group.add_argument("--speed", type=_speed, default=None, metavar="X|max", help="1 as recorded (default: max)")
+    _add_format(group)
+
+
+def _add_files(parser: ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a recording, such as --record makes")
 
 
 def _add_end(group: _ArgumentGroup, counted: str) -> None:

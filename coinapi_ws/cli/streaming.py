@@ -7,22 +7,21 @@ import shlex
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from math import inf
+from pathlib import Path
 from typing import Any, Final
 
 from ..drivers.blocking import Stream, connect
 from ..endpoints import endpoint_from
-from ..events import Gap, Undecodable
 from ..exceptions import CoinAPIError, ConfigurationError, ConnectionClosed
-from ..messages import Heartbeat, Message
-from ..recording import RecordingWriter
+from ..recording import Recorder
 from ..subscription import WIRE_HELLO, WIRE_INCREMENTAL, Subscription
 from .arguments import parsers
-from .running import CLOSE_SECONDS, check_source, note, opened_source, prepare_stdout, run_to_the_end
+from .printing import FLUSH_SECONDS, Printer
+from .running import CLOSE_SECONDS, check_source, note, opened_source, run_to_the_end
 from .summary import Tally
-from .text import HEADER, TextLines
 
 #: The scope of the demo: several exchanges, and every kind of market data.
 DEMO: Final = (
@@ -30,9 +29,6 @@ DEMO: Final = (
     *("--symbol", "COINBASE_", "--symbol", "KRAKEN_", "--symbol", "BINANCEFTS_", "--symbol", "BITSTAMP_SPOT_BTC_USD$"),
     *("--asset", "BTC", "--asset", "ETH/USD", "--period", "1SEC", "--simulate"),
 )
-
-#: So often what was written is flushed, also while nothing comes.
-_FLUSH_SECONDS: Final = 0.1
 
 
 def demo(arguments: Namespace) -> int:
@@ -59,6 +55,7 @@ def _stream(arguments: Namespace, tally: Tally) -> None:
     subscriptions = _subscriptions(arguments)
     with ExitStack() as stack:
         source = stack.enter_context(opened_source(arguments))
+        recorder = None if arguments.record is None else stack.enter_context(_opened_recorder(arguments.record))
         opened = connect(
             source.key,
             *subscriptions,
@@ -66,17 +63,14 @@ def _stream(arguments: Namespace, tally: Tally) -> None:
             numbers="decimal",  # lines show the digits of the wire, and no number is too large
             wire=WIRE_HELLO if len(subscriptions) == 1 else WIRE_INCREMENTAL,
             keep_raw=True,
-            # Raw output and recordings have all that came.
-            deliver_surplus=arguments.format == "raw" or arguments.record is not None,
+            deliver_surplus=arguments.format == "raw",
             close_timeout=CLOSE_SECONDS,
             ssl=source.ssl_context,
+            tap=None if recorder is None else recorder.take,
         )
         stack.enter_context(opened)
-        record = None
-        if arguments.record is not None:
-            record = stack.enter_context(_recording_writer(arguments.record)).write
-        printer = _Printer(arguments, tally, record=record, redact=source.redact)
-        _print_all(opened, printer, arguments)
+        printer = Printer(arguments, tally, with_latency=arguments.recording is None, redact=source.redact)
+        _print_all(opened, printer, arguments, recorder)
         ended = opened.disconnected
         if ended is not None and arguments.recording is None:
             note(f"the server ended the stream: {ended.summary()}")
@@ -99,23 +93,34 @@ def _subscriptions(arguments: Namespace) -> list[Subscription]:
     return [Subscription(types, asset_ids=arguments.asset, everything=arguments.everything, **by_symbol)]
 
 
-def _recording_writer(path: str) -> RecordingWriter:
+@contextmanager
+def _opened_recorder(path: str) -> Iterator[Recorder]:
     try:
-        return RecordingWriter(path)
+        recorder = Recorder(path)
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        with recorder:
+            yield recorder
+    except OSError as error:
+        if error is recorder.error:
+            raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from None
+        raise
+    finally:
+        if not recorder.written and recorder.error is None:
+            Path(path).unlink()  # so that it can be tried again
 
 
-def _print_all(opened: Stream, printer: _Printer, arguments: Namespace) -> None:
-    """Print until the count or the duration is reached, or the server closes properly."""
+def _print_all(opened: Stream, printer: Printer, arguments: Namespace, recorder: Recorder | None = None) -> None:
+    """Print until the count or the duration is reached, the server closes properly, or the recorder fails."""
     tally, out = printer.tally, sys.stdout
     count = inf if arguments.count is None else arguments.count
     now = start = flushed = time.monotonic()
     end = inf if arguments.duration is None else start + arguments.duration
     try:
-        while tally.messages < count and now < end:
+        while tally.messages < count and now < end and (recorder is None or recorder.error is None):
             try:
-                printer.take(opened.recv(timeout=min(_FLUSH_SECONDS, end - now)))
+                printer.take(opened.recv(timeout=min(FLUSH_SECONDS, end - now)))
             except ConnectionClosed as closed:
                 if closed.disconnected is None or closed.disconnected.error_type is not None:
                     raise
@@ -125,55 +130,9 @@ def _print_all(opened: Stream, printer: _Printer, arguments: Namespace) -> None:
             except TimeoutError:
                 pass  # nothing came for a moment, in which what was written is flushed
             now = time.monotonic()
-            if now - flushed > _FLUSH_SECONDS:
+            if now - flushed > FLUSH_SECONDS:
                 flushed = now
                 out.flush()
     finally:
         tally.elapsed_seconds = time.monotonic() - start
         tally.surplus = opened.stats().surplus
-
-
-class _Printer:
-    """Writes items to stdout in one of the formats, records their frames, and counts them."""
-
-    def __init__(
-        self,
-        arguments: Namespace,
-        tally: Tally,
-        *,
-        record: Callable[[str, int], None] | None,
-        redact: Callable[[str], str],
-    ) -> None:
-        self.tally = tally
-        self._format: str = arguments.format
-        self._record = record
-        self._redact = redact
-        self._lines = TextLines(all_digits=arguments.decimal, with_latency=arguments.recording is None, redact=redact)
-        prepare_stdout(as_text=self._format == "text")
-        self._write = sys.stdout.write
-        if self._format == "text" and sys.stdout.isatty():
-            self._write(f"{HEADER}\n")
-
-    def take(self, item: Message | Gap | Undecodable) -> None:
-        """Write one item, record its frame, and count it, as its kind demands."""
-        payload = item.raw if isinstance(item, Message) else getattr(item, "payload", None)
-        frame = self._redact(payload) if isinstance(payload, str) else None
-        if frame is not None and self._record is not None:
-            self._record(frame, getattr(item, "received_ns", 0))
-        if not isinstance(item, Heartbeat):
-            self.tally.add(item)
-        if frame is not None and self._is_printed_as_frame(item):
-            # A line break is possible between the tokens of JSON alone.
-            one_line = frame.replace("\r", " ").replace("\n", " ")
-            self._write(f"{one_line}\n")
-        elif isinstance(item, Heartbeat):
-            return
-        elif self._format == "text":
-            self._write(f"{self._lines.line(item)}\n")
-        else:
-            note(self._lines.line(item))
-
-    def _is_printed_as_frame(self, item: object) -> bool:
-        if self._format == "json":
-            return isinstance(item, Message) and not isinstance(item, Heartbeat)
-        return self._format == "raw"

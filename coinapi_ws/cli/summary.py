@@ -37,8 +37,28 @@ def duration_text(ns: float) -> str:
     return f"{ns / 10**9:.0f}s" if abs(ns) >= 999.5 * 10**9 else f"{ns / 10**9:.3g}s"
 
 
+class Durations:
+    """Many durations; memory is bounded, since they are kept with three digits."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[float] = Counter()
+
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
+    def add(self, ns: int) -> None:
+        """Take note of one, in nanoseconds."""
+        self._counts[float(f"{ns:.2e}")] += 1
+
+    def percentile(self, share: float) -> float:
+        """Return the least one, in nanoseconds, that so large a share of all did not exceed."""
+        ascending = sorted(self._counts)
+        seen = list(accumulate(self._counts[ns] for ns in ascending))
+        return ascending[bisect_left(seen, share * seen[-1])]
+
+
 class Tally:
-    """Counts of one run; memory is bounded, since latencies are kept with three digits.
+    """Counts of one run; memory is bounded.
 
     ``messages`` are those that --count counts: all but heartbeats.
     """
@@ -51,7 +71,7 @@ class Tally:
         self._types: Counter[str] = Counter()
         self._gaps: Counter[str] = Counter()
         self._undecodable = 0
-        self._latencies: Counter[float] = Counter()
+        self._latencies = Durations()
 
     def add(self, item: Message | Gap | Undecodable) -> None:
         """Count one item that is no heartbeat."""
@@ -59,7 +79,7 @@ class Tally:
             self.messages += 1
             self._types[item.type] += 1
             if self._with_latency and (latency := latency_ns(item)) is not None:
-                self._latencies[float(f"{latency:.2e}")] += 1
+                self._latencies.add(latency)
         elif isinstance(item, Undecodable):
             self._undecodable += 1
         else:
@@ -73,19 +93,14 @@ class Tally:
         rate = self.messages / self.elapsed_seconds
         lines = [f"{self.messages:,} message{plural} in {self.elapsed_seconds:.2f} s ({rate:,.0f} a second)"]
         if self._latencies:
-            p50, p99 = (duration_text(self._percentile(share)) for share in (0.50, 0.99))
+            p50, p99 = (duration_text(self._latencies.percentile(share)) for share in (0.50, 0.99))
             lines[0] += f", latency p50 {p50}, p99 {p99}"
-        lines.append(_counts(self._types) if self._types else _NOTHING_CAME)
+        lines.append(counts_text(self._types) if self._types else _NOTHING_CAME)
         missed = f"{self._gaps.total()} gaps, {self._undecodable} undecodable, {self.surplus} surplus"
-        lines.append(f"{missed} ({_counts(self._gaps)})" if self._gaps else missed)
+        lines.append(f"{missed} ({counts_text(self._gaps)})" if self._gaps else missed)
         return lines
 
-    def _percentile(self, share: float) -> float:
-        """Return the least latency that so large a share of the messages did not exceed."""
-        latencies = sorted(self._latencies)
-        seen = list(accumulate(self._latencies[latency] for latency in latencies))
-        return latencies[bisect_left(seen, share * seen[-1])]
 
-
-def _counts(counter: Counter[str]) -> str:
+def counts_text(counter: Counter[str]) -> str:
+    """Return names and counts, the largest first."""
     return ", ".join(f"{name} {count:,}" for name, count in counter.most_common())

@@ -71,7 +71,7 @@ class TextLines:
         line = _LINE.format(
             time=clock_text(_shown_ns(item)),
             type=_type(item),
-            subject=_subject(item),
+            subject=subject_of(item),
             latency=_NOTHING if latency is None else duration_text(latency),
             # After redacting: a key cut short would be half a key told.
             values=_cut(values, _LONGEST_VALUES) if isinstance(item, _CUT_TYPES) else values,
@@ -231,7 +231,8 @@ def _type(item: Item) -> str:
     return "GAP" if isinstance(item, Gap) else "INVALID"
 
 
-def _subject(item: Item) -> str:
+def subject_of(item: Item) -> str:
+    """Return the symbol, pair, asset or exchange that an item is of."""
     if isinstance(item, ExchangeRate):
         return f"{_text(item.asset_id_base)}/{_text(item.asset_id_quote)}"
     for name in ("symbol_id", "asset_id", "exchange_id"):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast, overload
 
 from ..auth import Secret
 from ..drivers.opening import Opening, Resolve
-from ..drivers.selector import PROCESS_PACER, SelectorConnection
+from ..drivers.selector import PROCESS_PACER, SelectorConnection, Tap
 from ..endpoints import Endpoint
 from ..events import Disconnected, Event
 from ..exceptions import ConfigurationError, UsageError
@@ -57,9 +57,10 @@ class Client:
     context manager, or call :meth:`run`. Without any callback it can be iterated instead. Unless a method says
     otherwise, any thread may call it at any time, callbacks included, and it does not block.
 
-    ``api_key``, ``endpoint``, ``proxy``, ``ssl``, ``resolve``, ``pacer`` and all further options are those of
-    :func:`~coinapi_ws.connect` and :class:`~coinapi_ws.Options`. ``resolve`` and ``jwt`` are called on the I/O thread,
-    where an ``OSError`` of theirs is a connection that did not come about, and any other exception ends the client.
+    ``api_key``, ``endpoint``, ``proxy``, ``ssl``, ``resolve``, ``pacer``, ``tap`` and all further options are those of
+    :func:`~coinapi_ws.connect` and :class:`~coinapi_ws.Options`. ``resolve``, ``jwt`` and ``tap`` are called on the
+    I/O thread. An ``OSError`` of the first two is a connection that did not come about, any other exception ends the
+    client.
 
     Delivery: ``dispatch="thread"`` calls callbacks on a thread of their own, behind a queue of at most
     ``max_queued_messages`` and ``max_queued_bytes`` (of text; one read of the socket may go beyond,
@@ -90,6 +91,7 @@ class Client:
         ssl: ssl_module.SSLContext | None = None,
         resolve: Resolve | None = None,
         pacer: Pacer = PROCESS_PACER,
+        tap: Tap | None = None,
         dispatch: str = THREAD,
         when_full: str = PAUSE,
         max_queued_messages: int = DEFAULT_MAX_QUEUED_MESSAGES,
@@ -111,6 +113,7 @@ class Client:
             raise scope
         _check("resolve", resolve is None or callable(resolve), "a callable from host and port to addresses")
         _check("pacer", isinstance(pacer, Pacer), "a Pacer")
+        _check("tap", tap is None or callable(tap), "a callable, such as Recorder(path).take")
         _check("backoff", backoff is None or isinstance(backoff, Backoff), "a Backoff, or None")
         self._options: Options = read
         settings = ClientSettings(
@@ -129,7 +132,7 @@ class Client:
         Opening(read, ssl_context=ssl, resolve=resolve, dial=None)  # what is wrong with these is said here
 
         def connect(scope: Scope) -> SelectorConnection:
-            return SelectorConnection(read, scope, ssl_context=ssl, resolve=resolve, pacer=pacer, decode=False)
+            return SelectorConnection(read, scope, ssl_context=ssl, resolve=resolve, pacer=pacer, decode=False, tap=tap)
 
         self._worker = Worker(settings, self._checked(scope), connect=connect, backoff=backoff or Backoff())
 

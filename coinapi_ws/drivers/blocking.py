@@ -25,7 +25,7 @@ from ..protocol.states import SessionState
 from ..proxies import FROM_ENVIRONMENT, Proxy
 from ..subscription import Scope, Subscription, read_scope
 from .opening import Resolve
-from .selector import PROCESS_PACER, SelectorConnection
+from .selector import PROCESS_PACER, SelectorConnection, Tap
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -243,6 +243,7 @@ def connect(
     ssl: ssl_module.SSLContext | None = None,
     resolve: Resolve | None = None,
     pacer: Pacer = PROCESS_PACER,
+    tap: Tap | None = None,
     **options: Unpack[ConnectionOptions],
 ) -> Stream:
     """Connect, send the hello, and return a :class:`Stream` to iterate; blocks until then.
@@ -253,6 +254,8 @@ def connect(
     server for any. ``ssl`` replaces the default context, which verifies with certifi's roots. ``resolve`` takes host
     and port and returns addresses. ``proxy`` is a URL ``http://[user:password@]host:port``, ``socks5h://…`` or
     ``socks5://…``, None for none, or by default what the environment says; :class:`Options` explains it, and the rest.
+    ``tap`` is called with all that comes, before it is decoded, such as
+    :meth:`Recorder.take <coinapi_ws.recording.Recorder.take>`.
 
     The server proves nothing until data comes: a refused key or scope is raised by the first iteration.
     Raises ``ConfigurationError`` before any connection; ``ConnectError`` and its kinds, ``AuthenticationError``,
@@ -264,7 +267,9 @@ def connect(
         raise settings
     if isinstance(scope, Exception):
         raise scope
-    connection = SelectorConnection(settings, scope, ssl_context=ssl, resolve=resolve, pacer=pacer, decode=False)
+    connection = SelectorConnection(
+        settings, scope, ssl_context=ssl, resolve=resolve, pacer=pacer, decode=False, tap=tap
+    )
     stream = Stream(connection, heartbeats=heartbeats)
     stream._open()
     return stream

@@ -11,12 +11,12 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
 from ..auth import Secret, check_sendable
-from ..events import Cause, Disconnected
+from ..events import Cause, Disconnected, Event
 from ..exceptions import (
     CoinAPIError,
     ConnectError,
@@ -84,6 +84,10 @@ class SharedPacer(Pacer):
 PROCESS_PACER: Final = SharedPacer()
 
 
+#: Is called with a connection and what one read of it brought, before that is decoded.
+Tap: TypeAlias = "Callable[[SelectorConnection, Sequence[Event | Frame | Frames]], object]"
+
+
 class _Phase(Enum):
     IDLE = "idle"
     PACED = "paced"  #: waits until the server's budget allows an upgrade
@@ -114,7 +118,8 @@ class SelectorConnection:
     of all that: host, port and seconds in, a connected socket out. ``ssl_context`` is for ``wss`` endpoints; the
     default verifies with certifi's roots and needs TLS 1.2 at least. The context brings a client's certificate.
     With ``decode=False`` text frames come as :class:`Frame` and :class:`Frames`; give all items to :meth:`decode`, in
-    order.
+    order. ``tap`` is called with this connection and these items whenever some came, such as
+    :meth:`Recorder.take <coinapi_ws.recording.Recorder.take>`; what it raises, the caller of the handler sees.
 
     Raises ``ConfigurationError`` for a wrong context, and for a proxy of the environment that is none, or one of SOCKS
     without the extra ``coinapi-ws[socks]``.
@@ -130,6 +135,7 @@ class SelectorConnection:
         dial: Dial | None = None,
         pacer: Pacer = PROCESS_PACER,
         decode: bool = True,
+        tap: Tap | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -142,6 +148,7 @@ class SelectorConnection:
         self._phase = _Phase.IDLE
         self._session = Session(options, scope, pacer=pacer)
         self._decodes = decode
+        self._tap = tap
         self._is_paused = False
         self._was_closed = False
         self._transport: Transport | None = None
@@ -180,6 +187,10 @@ class SelectorConnection:
     def stats(self) -> SessionStats:
         """Return the counts so far."""
         return self._session.stats()
+
+    def redact(self, text: str) -> str:
+        """Return a text of the server without the API key, which it may quote. Any thread may call it."""
+        return self._session.redact(text)
 
     def fileno(self) -> int:
         """Return the descriptor to watch, or -1."""
@@ -426,8 +437,11 @@ class SelectorConnection:
             self._send(transport)
             if transport.eof:
                 self._take_eof(transport, now)
+        frames = self._session.frames()
+        if self._tap is not None and frames:
+            self._tap(self, tuple(frames))
         # Frames are in no public signature: whoever asks for them knows.
-        items: list[Item] = self._session.events() if self._decodes else self._session.frames()  # type: ignore[assignment]
+        items: list[Item] = list(self._session.decode(frames)) if self._decodes else frames  # type: ignore[assignment]
         if self._session.state is not SessionState.CLOSED:
             return items
         ending = items.pop()

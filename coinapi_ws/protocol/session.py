@@ -269,6 +269,13 @@ class Session:
         """Return the counts so far."""
         return SessionStats(self._messages, self._bytes, self._reader.surplus, self._reader.jumps)
 
+    def redact(self, text: str) -> str:
+        """Return a text of the server without the API key and the token, which it may quote. Any thread may call it."""
+        for secret in (self._options.api_key, self._jwt):
+            if secret is not None:
+                text = secret.redact(text)
+        return text
+
     @property
     def _host(self) -> str:
         return self._options.endpoint.authority
@@ -281,12 +288,6 @@ class Session:
         key = self._options.api_key
         authorization = () if key is None else authorization_headers(self._options.auth, key, self._jwt)
         return [(b"User-Agent", self._options.user_agent.encode("ascii")), *authorization]
-
-    def _redact(self, text: str) -> str:
-        for secret in (self._options.api_key, self._jwt):
-            if secret is not None:
-                text = secret.redact(text)
-        return text
 
     def _move(self, step: Step) -> None:
         self._state = TRANSITIONS[self._state, step]
@@ -351,7 +352,7 @@ class Session:
         message = self._reader.read(payload, received_ns)
         if isinstance(message, ErrorMessage):
             self._verdict = classify_error(message.message or "")
-            payload = redact_json(payload, self._redact)  # the server may quote the key
+            payload = redact_json(payload, self.redact)  # the server may quote the key
             message = self._reader.read(payload, received_ns)
             assert isinstance(message, ErrorMessage)
             self._last_error = (message.message or "")[:_MAX_SERVER_TEXT]
@@ -489,8 +490,8 @@ class Session:
             replace(
                 ending,
                 stage=self._stage,
-                reason=self._redact(ending.reason),
-                server_text=self._redact(ending.server_text or "")[:_MAX_SERVER_TEXT].strip()
+                reason=self.redact(ending.reason),
+                server_text=self.redact(ending.server_text or "")[:_MAX_SERVER_TEXT].strip()
                 or self._last_error
                 or None,
                 limits=self._limits,
@@ -504,7 +505,7 @@ class Session:
     def _learn_limits(self, headers: tuple[tuple[str, str], ...], now: float) -> None:
         self._pacer.observe(self._host, headers, now)
         self._limits = tuple(
-            (name, self._redact(value)[:_MAX_LIMIT_HEADER_LENGTH])
+            (name, self.redact(value)[:_MAX_LIMIT_HEADER_LENGTH])
             for name, value in headers
             if name.startswith(LIMIT_HEADER_PREFIXES) and value.isprintable()
         )

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from itertools import compress
 from typing import Final
 
-from coinapi_ws.recording import RecordingError, read_recording
+from coinapi_ws.recording.lines import RecordingError
+from coinapi_ws.recording.reading import read_recording
 
 from .behaviour import Tampering
 from .market import Publication

@@ -276,3 +276,18 @@ def test_the_entry_point_is_installed() -> None:
         pytest.skip("the package is not installed with its script")
     shown = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=30, check=True)
     assert shown.stdout.startswith("coinapi-ws ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody can limit another process's files")
+def test_a_recording_that_cannot_be_written_ends_the_stream(start, tmp_path: Path) -> None:
+    """A disk that is full, as far as the process can tell."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "a.jsonl"
+    with Simulator(activity=100) as server:
+        command = start("stream", "trade", "--everything", "--endpoint", server.url, "--record", path)
+        assert command.line()
+        resource.prlimit(command.process.pid, resource.RLIMIT_FSIZE, (50_000, 50_000))
+        result = command.result()
+    assert result.code == 1
+    assert result.err.splitlines()[-1] == f"coinapi-ws: error: cannot write {path}: File too large"
+    assert path.stat().st_size == 50_000

@@ -1,5 +1,7 @@
 """Any file is read to its frames, a warning, or a ``RecordingError``; what was read can be written and read again.
 
+So is what it holds: a replay of it raises nothing else.
+
 An input: a byte that says how the file is made of the rest (`FORMS`), a byte that says how much of its end is cut off,
 and the rest.
 """
@@ -12,14 +14,18 @@ import json
 import tempfile
 import warnings
 import zlib
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from coinapi_ws.cli.inspecting import Inspection, text_lines
 from coinapi_ws.recording import RecordedFrame, RecordingError, RecordingWarning, RecordingWriter, read_recording
+from coinapi_ws.recording.reading import read_entries
 
-#: A plain file, one that is compressed, and one that only its name says is.
-FORMS: Final = ("plain", "zipped", "raw gzip")
+#: A plain file, one that is compressed, and ones that only their names say are.
+FORMS: Final = ("plain", "zipped", "raw gzip", "raw zstd")
+NO_PROBLEMS: Final = {"cut_ends": [], "unsound": None}
 
 
 class Told(NamedTuple):
@@ -35,8 +41,8 @@ def check(data: bytes) -> None:
     if len(data) < 2:
         return
     form, cut, content = FORMS[data[0] % len(FORMS)], data[1], data[2:]
-    plain, zipped = directory() / "a.jsonl", directory() / "a.jsonl.gz"
-    if form == "raw gzip":
+    plain, zipped = directory() / "a.jsonl", directory() / ("a.jsonl.zst" if form == "raw zstd" else "a.jsonl.gz")
+    if form.startswith("raw"):
         zipped.write_bytes(content)
         whole = told(zipped)
         zipped.write_bytes(content[: max(len(content) - cut, 0)])
@@ -54,6 +60,7 @@ def check(data: bytes) -> None:
             there = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(compressed[: -1 - cut])
             begins(told(zipped), whole)
             assert told(zipped).frames == expected(there[: there.rfind(b"\n") + 1])[0]
+    replayed(plain if form == "plain" else zipped)
     written_again(whole.frames, plain)
 
 
@@ -97,9 +104,12 @@ def expected(content: bytes, *, is_cut: bool = False) -> tuple[list[Any], bool]:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             return frames, False
-        if type(entry) is not dict or type(entry.get("received_ns")) is not int or type(entry.get("frame")) is not str:
+        if type(entry) is not dict or type(entry.get("received_ns")) is not int:
             return frames, False
-        frames.append((entry["received_ns"], entry["frame"]))
+        if type(entry.get("frame")) is str:
+            frames.append((entry["received_ns"], entry["frame"]))
+        elif "frame" in entry or type(entry.get("event")) is not str:
+            return frames, False
     return frames, True
 
 
@@ -108,6 +118,16 @@ def written_again(frames: list[RecordedFrame], path: Path) -> None:
         for received_ns, frame in frames:
             writer.write(frame, received_ns)
     assert told(path) == Told(frames, None, [])
+
+
+def replayed(path: Path) -> None:
+    """Decode all of it, and count it as ``coinapi-ws inspect`` does."""
+    seen = Inspection()
+    with warnings.catch_warnings(), suppress(RecordingError):
+        warnings.simplefilter("ignore")
+        for entry in read_entries(path):
+            seen.add(entry)
+    assert all("\n" not in line for line in text_lines({"files": ["a"], "file_bytes": 1, **seen.told(), **NO_PROBLEMS}))
 
 
 def begins(cut: Told, whole: Told) -> None:

@@ -13,6 +13,7 @@ from quick_frames import COUNT_TOKENS, NUMBER_TOKENS, ODD_TOKENS, usual_frame
 from websocket_peer import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame, refuse, text
 
 from coinapi_ws.messages import MESSAGE_TYPES
+from coinapi_ws.recording.zstd import ZstdCompressor
 
 from .session import ACCEPT_KEY, API_KEY, MARK
 
@@ -106,7 +107,26 @@ def recordings() -> dict[str, bytes]:
     entries = [json.dumps({"received_ns": number, "frame": frame}) for number, frame in enumerate(frames)]
     lines = "\n".join([*entries, ""]).encode()
     zipped = gzip.compress(lines, mtime=0)
+    events = [
+        {"event": "Connected", "connection": 1},
+        {"frame": usual_frame("trade"), "connection": 1},
+        {"event": "Undecodable", "connection": 1, "detail": "a binary frame of 3 bytes"},
+        {"event": "Disconnected", "connection": 1, "detail": "the connection broke"},
+        {"event": "Dropped", "count": 7, "first_ns": 5},
+        {"event": "Connected", "connection": 2},
+        {"frame": usual_frame("book"), "connection": 2},
+        {"event": "Connected", "connection": 1},
+        {"frame": usual_frame("trade"), "connection": 1},
+    ]
+    recorded = "".join(json.dumps({"received_ns": number, **event}) + "\n" for number, event in enumerate(events))
+    zstd = ZstdCompressor()
+    compressed = zstd.compress(lines) + zstd.sync() + zstd.compress(recorded.encode()) + zstd.finish()
     return {
+        "events": b"\x00\x00" + recorded.encode(),
+        "gzip-cut": b"\x02\x00" + zipped[:-12],
+        "zstd": b"\x03\x00" + compressed,
+        "zstd-twice": b"\x03\x05" + compressed + compressed,
+        "zstd-damaged": b"\x03\x00" + compressed[:40] + b"\xff\xff" + compressed[42:],
         "plain": b"\x00\x00" + lines,
         "plain-cut": b"\x00\x05" + lines,
         "bad-line": b"\x00\x00" + lines + b'{"received_ns":true,"frame":""}\n\n[1]\n' + lines,
