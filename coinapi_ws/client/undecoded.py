@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 from ..decoding import Decoder
 from ..drivers.selector import SelectorConnection
 from ..events import Event
+from ..messages import Message
 from ..protocol.frames import Frame, Frames, Item
 
 #: Decoded at once. Few enough that they are gone before the garbage collector, or the processor's cache, minds them.
@@ -50,9 +51,26 @@ class Undecoded:
             if len(piece) < _PIECE:
                 return
 
+    def undecoded(self) -> Sequence[Event | Frame | Frames]:
+        """Return all as it came, for who takes it in place of the iteration."""
+        self._look(self._connection, [item for item in self._items if isinstance(item, Event)])
+        return self._items
+
     def without_order(self) -> list[Item]:
         """Decode all, without a look at what came before: for what is told of, but not delivered."""
         return list(decoded_alone(self._items))
+
+
+def frames_and_events(items: Iterable[Item | Undecoded]) -> Iterator[Event | Frame | Frames]:
+    """Return all as it came; messages that were decoded already have to have kept their text."""
+    for item in items:
+        if isinstance(item, Undecoded):
+            yield from item.undecoded()
+        elif isinstance(item, Message):
+            assert item.raw is not None
+            yield Frame(item.raw, item.received_ns, item)
+        else:
+            yield item
 
 
 def decoded_alone(items: Sequence[Event | Frame | Frames]) -> Iterator[Item]:

@@ -122,7 +122,7 @@ class Worker:
             self._state = ClientState.CONNECTING
             try:
                 self._io_thread.start()
-                if len(self.registry):
+                if len(self.registry) or self.dispatcher.tap is not None:
                     self.start_dispatching()
             except BaseException as error:
                 if isinstance(error, RuntimeError) and not self._io_thread.is_alive():  # no more threads
