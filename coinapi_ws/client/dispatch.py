@@ -42,7 +42,7 @@ class Dispatcher:
             self.deliver(items if self.tap is None else self._tapped(self.tap, items))
 
     def _tapped(self, tap: Tap, items: Sequence[Item | Undecoded]) -> Sequence[Item | Undecoded]:
-        """Give to the tap what came; return what is left for callbacks: events, and what the conversation itself says."""
+        """Give to the tap what came; return what is for callbacks: events, and what the conversation itself says."""
         if self._queue.is_discarding:
             return items
         as_came = list(frames_and_events(items))

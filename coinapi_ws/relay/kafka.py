@@ -24,9 +24,9 @@ class KafkaPublisher:
     """Puts a relay's entries into one topic, each stream a partition, each entry once; a context manager.
 
     ``config`` is that of librdkafka, such as ``{"bootstrap.servers": "127.0.0.1:9092"}``. The topic has to have as many
-    partitions as there are ``streams``, or more. Values are the frames, headers tell when they were received and of which
-    connection; :func:`kafka_entry` reads them. Where Kafka is away :meth:`publish` waits; :meth:`close` from any thread
-    ends that. Raises ``ConfigurationError``.
+    partitions as there are ``streams``, or more. Values are the frames, headers tell when they were received and of
+    which connection; :func:`kafka_entry` reads them. Where Kafka is away :meth:`publish` waits; :meth:`close` from any
+    thread ends that. Raises ``ConfigurationError``.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..exceptions import ConfigurationError
 from .entries import DEFAULT_PREFIX, DEFAULT_STREAMS, Batch, RelayError
-from .redis_server import is_failure, open_server
+from .redis_server import open_server
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -119,19 +119,7 @@ class RedisPublisher:
             if self._closed.is_set():
                 count = sum(len(batch.entries) for batch in left)
                 raise RelayError(f"closed while Redis was away; {count} entries are not known to be there")
-            waiting = left
-            results = self._server.attempt(lambda waiting=waiting: self._append(waiting))  # type: ignore[misc]
-            if results is None:
-                self._closed.wait(self._server.delay)
-                continue
-            left = []
-            for batch, appended in zip(waiting, results, strict=True):
-                if is_failure(appended):
-                    left.append(batch)
-                else:
-                    self._numbers[batch.stream] += len(batch.entries)
-                    self.repeated += len(batch.entries) - appended
-            if left:
+            if self._server.attempt(lambda: self._append(left)) is None:
                 self._closed.wait(self._server.delay)
 
     def close(self) -> None:
@@ -150,7 +138,8 @@ class RedisPublisher:
     ) -> None:
         self.close()
 
-    def _append(self, batches: list[Batch]) -> list[Any]:
+    def _append(self, batches: list[Batch]) -> bool:
+        """Append these, and take out of the list what is there; raise what redis-py raises, or has for one of them."""
         pipeline = self._server.client.pipeline(transaction=False)
         for stream, connection, entries in batches:
             key = self._server.stream(stream)
@@ -159,5 +148,13 @@ class RedisPublisher:
                 arguments.append("" if received_ns is None else received_ns)
                 arguments.append(text)
             pipeline.eval(_APPEND, 2, key, f"{key}:{self._mark}", *arguments)
-        results: list[Any] = pipeline.execute(raise_on_error=False)
-        return results
+        results = pipeline.execute(raise_on_error=False)
+        for batch, result in zip(batches, results, strict=True):
+            if not isinstance(result, Exception):
+                self._numbers[batch.stream] += len(batch.entries)
+                self.repeated += len(batch.entries) - result
+        failures = [result for result in results if isinstance(result, Exception)]
+        batches[:] = [batch for batch, result in zip(batches, results, strict=True) if isinstance(result, Exception)]
+        if failures:
+            raise failures[0]
+        return True

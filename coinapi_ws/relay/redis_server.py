@@ -101,15 +101,6 @@ def open_server(redis: Any, prefix: str, streams: int) -> RedisServer | Configur
         return error.with_traceback(None)
 
 
-def is_failure(result: object) -> bool:
-    """Return whether a command of a pipeline failed so that another attempt may help; else it raises ``RelayError``."""
-    if not isinstance(result, Exception):
-        return False
-    if not _passes(result):
-        raise RelayError(f"Redis refused: {_described(result)}")
-    return True
-
-
 def _passes(error: Exception) -> bool:
     from redis import exceptions
 

@@ -18,7 +18,7 @@ from .entries import Batch, Entry, Publisher, gap_text
 
 #: How a frame with a sequence ends. No brace but the last follows the symbol, so it is the outermost object's.
 _END: Final = re.compile(r'"symbol_id":"([^"\\]*)","sequence":\d+,"type":"\w+"\}')
-_SYMBOL_KEY: Final = '"symbol_id":"'
+_SYMBOL_KEY: Final = '"symbol_id"'
 #: A server may invent any number of symbols.
 _MAX_NAMES: Final = 100_000
 _DECODER: Final = Decoder()
