@@ -58,6 +58,7 @@ class Position(NamedTuple):
 class Held:
     """A stream that is read: the last entry that was taken from it, handled, and noted as handled."""
 
+    stream: int
     last: Position
     handled: Position
     committed: Position
@@ -84,10 +85,9 @@ class Leases:
         """Return the seconds until then."""
         return max(0.0, self._due - now)
 
-    def handled(self, stream: int, position: Position) -> None:
-        """Take note that all up to here is handled."""
-        if (held := self.read.get(stream)) is not None:
-            held.handled = position
+    def has(self, held: Held) -> bool:
+        """Return whether this is read still, and was not lost meanwhile, perhaps to be taken again."""
+        return self.read.get(held.stream) is held
 
     def forget(self, delay: float) -> None:
         """Read nothing more until the leases, which may be lost, are looked at again after so many seconds."""
@@ -154,4 +154,4 @@ class Leases:
         if not found:
             client.xgroup_create(key, self._group, "0", mkstream=True)
         position = Position.of(found[0]) if found else Position(0, 0)
-        self.read[stream] = Held(last=position, handled=position, committed=position)
+        self.read[stream] = Held(stream, last=position, handled=position, committed=position)

@@ -15,7 +15,7 @@ from ..messages import Message
 from ..protocol.frames import Item
 from ..timestamps import NANOSECONDS_PER_SECOND
 from .entries import DEFAULT_PREFIX, DEFAULT_STREAMS, Entry, EntryDecoder, Trimmed
-from .leases import Leases, Position
+from .leases import Held, Leases, Position
 from .redis_server import open_server
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class RedisReader:
         self._leases = Leases(server, group, f"{group}.{token_hex(8)}", lease_seconds)
         self._decoder = EntryDecoder(numbers, keep_raw=keep_raw, all_sequence_gaps=all_sequence_gaps)
         #: Items to give, each with its stream and the position once it is handled.
-        self._items: deque[tuple[Item, int, Position]] = deque()
-        self._given: tuple[int, Position] | None = None
+        self._items: deque[tuple[Item, Held, Position]] = deque()
+        self._given: tuple[Held, Position] | None = None
         self._is_closed = False
         self._messages = self._gaps = 0
         self._delay_ns: int | None = None
@@ -158,12 +158,13 @@ class RedisReader:
 
     def _note_handled(self) -> None:
         if self._given is not None:
-            self._leases.handled(*self._given)
+            held, position = self._given
+            held.handled = position
             self._given = None
 
     def _give(self) -> Item:
-        item, stream, position = self._items.popleft()
-        self._given = (stream, position)
+        item, held, position = self._items.popleft()
+        self._given = (held, position)
         if isinstance(item, Message):
             self._messages += 1
             self._delay_ns = time.time_ns() - item.received_ns
@@ -175,9 +176,7 @@ class RedisReader:
         """Hold on to the streams that are ours, and take or leave some; forget what is another reader's now."""
         if self._server.attempt(self._leases.keep) is None:
             self._leases.forget(self._server.delay)
-        read = self._leases.read
-        if any(stream not in read for _, stream, _ in self._items):
-            self._items = deque(entry for entry in self._items if entry[1] in read)
+        self._items = deque(entry for entry in self._items if self._leases.has(entry[1]))
 
     def _read(self, seconds: float) -> None:
         """Take what the streams have; wait at most so long for it."""
@@ -221,6 +220,6 @@ class RedisReader:
             )
             if received is not None or position.number > 1:  # before the first entry nothing can be missing
                 items += self._decoder.decode(fields[b"connection"].decode(), entry)
-            self._items.extend((item, stream, before) for item in items[:-1])
-            self._items.extend((item, stream, position) for item in items[-1:])
+            self._items.extend((item, held, before) for item in items[:-1])
+            self._items.extend((item, held, position) for item in items[-1:])
             held.last = position

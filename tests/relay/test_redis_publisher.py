@@ -155,7 +155,7 @@ def test_a_full_server_is_waited_for(server: RedisProcess, redis_client: Any) ->
 
 def test_a_key_of_another_kind_is_an_error(server: RedisProcess, redis_client: Any) -> None:
     redis_client.set(KEY, "text")
-    with publisher(server.url) as published, pytest.raises(RelayError, match="Redis refused: .*WRONGTYPE"):
+    with publisher(server.url) as published, pytest.raises(RelayError, match="WRONGTYPE"):
         published.publish([batch(1)])
 
 

@@ -164,7 +164,7 @@ def test_what_the_publisher_raises_ends_the_client(canary_key: str) -> None:
         client = client_of(market, canary_key)
         relay = Relay(client, Shelf(fail))
         client.start()
-        with pytest.raises(RelayError, match="^full$"):
+        with pytest.raises(RelayError, match="full"):
             client.join(PATIENCE_SECONDS)
         assert client.close()
     assert relay.stats().published == 0
@@ -181,7 +181,7 @@ def test_what_the_publisher_raises_ends_the_client(canary_key: str) -> None:
     ],
 )
 def test_a_client_that_cannot_be_relayed_is_refused(canary_key: str, options: dict[str, Any]) -> None:
-    with Simulator() as market, pytest.raises(ConfigurationError, match="^write "):
+    with Simulator() as market, pytest.raises(ConfigurationError, match="write "):
         Relay(client_of(market, canary_key, **options), Shelf())
 
 
