@@ -19,6 +19,7 @@ from ..subscription import SubscriptionWarning
 from .arguments import as_options, complaint, parsers
 from .book import book
 from .candles import candles
+from .relaying import relay
 from .simulating import simulate
 from .streaming import demo, stream
 
@@ -28,7 +29,14 @@ _DONE: Final = 0
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as shells have it
 
-_COMMANDS: Final = {"stream": stream, "demo": demo, "book": book, "candles": candles, "simulate": simulate}
+_COMMANDS: Final = {
+    "stream": stream,
+    "demo": demo,
+    "book": book,
+    "candles": candles,
+    "relay": relay,
+    "simulate": simulate,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -68,10 +68,10 @@ return failure or appended
 class RedisPublisher:
     """Puts a relay's entries into Redis Streams, each once; a context manager. Redis 7.0 or newer, or Valkey.
 
-    ``redis`` is a URL, whose password never prints, or a client of redis-py, such as a ``RedisCluster``. All streams of
-    a relay have the same ``prefix`` and number of ``streams``, for all publishers and readers. An entry is trimmed
-    about ``max_age`` seconds after it was published, or, with ``max_age=None``, when its stream has about
-    ``max_length`` newer ones; a stream is trimmed when something is appended to it.
+    ``redis`` is a URL, whose password never prints, with ``cluster=True`` that of a node of a cluster; or a client of
+    redis-py. All streams of a relay have the same ``prefix`` and number of ``streams``, for all publishers and readers.
+    An entry is trimmed about ``max_age`` seconds after it was published, or, with ``max_age=None``, when its stream has
+    about ``max_length`` newer ones; a stream is trimmed when something is appended to it.
 
     Where Redis is away, :meth:`publish` tries again until it is back, and appends what is not there yet, also where
     only the answer was lost. :meth:`close` from any thread ends that. Raises ``ConfigurationError``.
@@ -81,6 +81,7 @@ class RedisPublisher:
         self,
         redis: Any,
         *,
+        cluster: bool = False,
         prefix: str = DEFAULT_PREFIX,
         streams: int = DEFAULT_STREAMS,
         max_age: float | None = DEFAULT_MAX_AGE_SECONDS,
@@ -90,7 +91,7 @@ class RedisPublisher:
             raise ConfigurationError("either max_age, in seconds, or max_length; pass max_age=None for the latter")
         if not 0 < (max_age or max_length or 0) < float("inf"):
             raise ConfigurationError("max_age, or max_length, is a positive number")
-        server = open_server(redis, prefix, streams)
+        server = open_server(redis, cluster, prefix, streams)
         del redis
         if isinstance(server, ConfigurationError):
             raise server
@@ -147,7 +148,8 @@ class RedisPublisher:
             for received_ns, text in entries:
                 arguments.append("" if received_ns is None else received_ns)
                 arguments.append(text)
-            pipeline.eval(_APPEND, 2, key, f"{key}:{self._mark}", *arguments)
+            # Not eval(), which the pipeline of a cluster has not.
+            pipeline.execute_command("EVAL", _APPEND, 2, key, f"{key}:{self._mark}", *arguments)
         results = pipeline.execute(raise_on_error=False)
         for batch, result in zip(batches, results, strict=True):
             if not isinstance(result, Exception):

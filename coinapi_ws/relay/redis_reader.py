@@ -59,8 +59,8 @@ class RedisReader:
     One that joins or leaves causes no repetition. How far a group is stands in Redis' consumer groups
     (``XINFO GROUPS``).
 
-    ``redis``, ``prefix`` and ``streams`` are those of :class:`RedisPublisher`, ``numbers``, ``keep_raw`` and
-    ``all_sequence_gaps`` those of :class:`~coinapi_ws.Options`. Raises ``ConfigurationError``.
+    ``redis``, ``cluster``, ``prefix`` and ``streams`` are those of :class:`RedisPublisher`, ``numbers``, ``keep_raw``
+    and ``all_sequence_gaps`` those of :class:`~coinapi_ws.Options`. Raises ``ConfigurationError``.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class RedisReader:
         redis: Any,
         *,
         group: str,
+        cluster: bool = False,
         prefix: str = DEFAULT_PREFIX,
         streams: int = DEFAULT_STREAMS,
         numbers: str = "float",
@@ -75,7 +76,7 @@ class RedisReader:
         all_sequence_gaps: bool = False,
         lease_seconds: float = DEFAULT_LEASE_SECONDS,
     ) -> None:
-        server = open_server(redis, prefix, streams)
+        server = open_server(redis, cluster, prefix, streams)
         del redis
         if isinstance(server, ConfigurationError):
             raise server

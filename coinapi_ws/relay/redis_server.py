@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from random import random
 from typing import Any, Final, TypeVar
@@ -24,20 +25,32 @@ class RedisServer:
     The part of a key in braces keeps what belongs to one stream on one node of a cluster.
     """
 
-    def __init__(self, redis: Any, prefix: str, streams: int) -> None:
+    def __init__(self, redis: Any, cluster: bool, prefix: str, streams: int) -> None:
         if type(prefix) is not str or not prefix or set(prefix) & set("{}"):
             raise ConfigurationError("prefix is a text without braces, such as coinapi")
         if type(streams) is not int or streams < 1:
             raise ConfigurationError("streams is an int of 1 or more")
         self.prefix = prefix
         self.streams = streams
+        self._open = _opener(redis, cluster=cluster)
         self._owns_client = isinstance(redis, str)
-        self.client = _opened(redis)
-        self.is_cluster = hasattr(self.client, "get_nodes")
+        self._client: Any = None
         self._has_agreed = False
         #: How often a call failed and was made again.
         self.failures = 0
         self._failures_in_a_row = 0
+
+    @property
+    def client(self) -> Any:
+        """The client of redis-py; it is made where it is first used, since that of a cluster connects at once."""
+        if self._client is None:
+            self._client = self._open()
+        return self._client
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether keys are on several nodes."""
+        return hasattr(self.client, "get_nodes")
 
     def stream(self, number: int) -> str:
         """Return the key of a stream."""
@@ -75,8 +88,8 @@ class RedisServer:
 
     def close(self) -> None:
         """Close the connections, where they are our own."""
-        if self._owns_client:
-            self.client.close()
+        if self._owns_client and self._client is not None:
+            self._client.close()
 
     def _agree(self) -> None:
         """Raise ``ConfigurationError`` where others have another number of streams."""
@@ -90,13 +103,13 @@ class RedisServer:
         self._has_agreed = True
 
 
-def open_server(redis: Any, prefix: str, streams: int) -> RedisServer | ConfigurationError:
+def open_server(redis: Any, cluster: bool, prefix: str, streams: int) -> RedisServer | ConfigurationError:
     """Return a server, or the error to raise once the caller has dropped a URL.
 
     That may hold a password, and a traceback may be printed with its locals (F24).
     """
     try:
-        return RedisServer(redis, prefix, streams)
+        return RedisServer(redis, cluster, prefix, streams)
     except ConfigurationError as error:
         return error.with_traceback(None)
 
@@ -125,25 +138,32 @@ def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {text}"
 
 
-def _opened(redis: Any) -> Any:
+def _opener(redis: Any, *, cluster: bool) -> Callable[[], Any]:
+    """Return what makes a client, once it is sure that it can be made."""
     if find_spec("redis") is None:
         raise ConfigurationError('a relay through Redis needs redis-py: pip install "coinapi-ws[redis]"')
-    from redis import Redis
+    from redis import Redis, RedisCluster
     from redis.backoff import NoBackoff
+    from redis.connection import parse_url
     from redis.retry import Retry
 
     if not isinstance(redis, str):
         if redis.get_encoder().decode_responses:
             raise ConfigurationError("pass a client of redis-py that has decode_responses=False")
-        return redis
+        return lambda: redis
     try:
-        return Redis.from_url(
-            redis,
-            socket_timeout=SOCKET_SECONDS,
-            socket_connect_timeout=SOCKET_SECONDS,
-            retry=Retry(NoBackoff(), 0),  # attempts are counted and told here
-            decode_responses=False,
-        )
+        parse_url(redis)
     except ValueError:
-        pass
-    raise ConfigurationError("redis is a URL such as redis://127.0.0.1:6379/0, or a client of redis-py")
+        is_url = False
+    else:
+        is_url = True
+    if not is_url:
+        raise ConfigurationError("redis is a URL such as redis://127.0.0.1:6379/0, or a client of redis-py")
+    return partial(
+        (RedisCluster if cluster else Redis).from_url,
+        redis,
+        socket_timeout=SOCKET_SECONDS,
+        socket_connect_timeout=SOCKET_SECONDS,
+        retry=Retry(NoBackoff(), 0),  # attempts are counted and told here
+        decode_responses=False,
+    )
