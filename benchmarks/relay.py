@@ -1,4 +1,4 @@
-"""Messages through Redis: two relays that share the symbols, two readers that share the streams, one of which is killed.
+"""Messages through Redis: two relays share the symbols, two readers the streams, and one of these is killed.
 
 Each relay has a server of its own, which sends its shard of the mix as fast as it is read, and publishes to one real
 ``redis-server``, which this starts. Each reader notes every message that it handled in a file before it asks for the
