@@ -63,7 +63,7 @@ class Disconnected(Event):
     ``clean`` True after a whole close handshake. ``stage`` is "connect", "upgrade", "hello" or "live": how
     far it had come. ``status`` is the HTTP status of a refused upgrade and ``server_text`` its short body or the
     last ``error`` message, ``retry_after`` in seconds, ``silent_for`` the seconds since the last bytes.
-    Every text from the server has the key redacted.
+    ``host`` is the endpoint's host, with its port where that is not the scheme's own. Every text from the server has the key redacted.
     """
 
     cause: Cause
@@ -80,6 +80,7 @@ class Disconnected(Event):
     silent_for: float | None = None
     bytes_received: int = 0
     messages_received: int = 0
+    host: str = ""
     error_type: type[CoinAPIError] | None = None
 
     def error(self) -> CoinAPIError | None:
@@ -112,6 +113,8 @@ class Disconnected(Event):
         if self.retry_after is not None:
             facts.append(f"retry after {self.retry_after:g} s")
         facts.extend(f"{name}: {value}" for name, value in self.limits)
+        if self.host and self.host not in self.detail:
+            facts.append(f"host {self.host}")
         return "; ".join(facts)
 
 

@@ -130,10 +130,12 @@ def test_summary_says_all_that_is_known() -> None:
         silent_for=0.25,
         retry_after=2.0,
         limits=(("X-ConcurrencyLimit-Limit", "1"),),
+        host="ws.example.com:8443",
     )
     assert end.summary() == (
         "the server closed; the server said: 'Invalid API key'; close code 1008 'policy'; "
-        "3 messages, 512 bytes received; last bytes 0.2 s before; retry after 2 s; X-ConcurrencyLimit-Limit: 1"
+        "3 messages, 512 bytes received; last bytes 0.2 s before; retry after 2 s; X-ConcurrencyLimit-Limit: 1; "
+        "host ws.example.com:8443"
     )
 
 
@@ -151,3 +153,8 @@ def test_summary_leaves_out_what_is_not_known() -> None:
     assert disconnected(stage="upgrade").summary() == "the server closed"
     assert disconnected(stage="connect", code=1011).summary() == "the server closed; close code 1011"
     assert disconnected(stage="hello").summary() == "the server closed; 0 messages, 0 bytes received"
+
+
+def test_summary_names_the_host_once() -> None:
+    end = disconnected(stage="connect", detail="no connection to example.com: refused", host="example.com")
+    assert end.summary() == "no connection to example.com: refused"

@@ -365,6 +365,7 @@ class SelectorConnection:
                 detail=detail,
                 bytes_received=stats.bytes,
                 messages_received=stats.messages,
+                host=self._options.endpoint.authority,
                 error_type=error_type,
             )
         self._finish()

@@ -496,6 +496,7 @@ class Session:
                 silent_for=None if self._last_bytes is None else now - self._last_bytes,
                 bytes_received=self._bytes,
                 messages_received=self._messages,
+                host=self._host,
             )
         )
 

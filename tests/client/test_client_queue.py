@@ -22,6 +22,7 @@ from coinapi_ws import (
     Subscription,
     Trade,
 )
+from coinapi_ws.client.queueing import READ_AHEAD_BYTES, DeliveryQueue
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 MakeClient = Callable[..., Client]
@@ -109,6 +110,35 @@ def test_a_paused_client_does_not_read_on_f12(
     simulator.settle()
     assert client.stats().messages == received
     assert client.state is ClientState.LIVE
+
+
+def test_who_reads_lets_the_callbacks_catch_up_where_much_waits(
+    make_client: MakeClient, gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[tuple[str, int]] = []
+    rest = DeliveryQueue.wait_for_takers
+
+    def noted(queue: DeliveryQueue, seconds: float) -> None:
+        rests.append((threading.current_thread().name, queue.bytes))
+        rest(queue, seconds)
+
+    monkeypatch.setattr(DeliveryQueue, "wait_for_takers", noted)
+    long = trade(note="x" * 100_000)
+
+    def serve(server: ServerSide) -> None:
+        server.upgrade()
+        for _ in range(2 * READ_AHEAD_BYTES // len(long)):
+            server.text(long)
+        server.until_closed()
+
+    with serving(serve) as url:
+        client = make_client(url, TRADES)
+        client.on(Message, gated)
+        client.start()
+        eventually(lambda: any(waiting > READ_AHEAD_BYTES for _, waiting in rests))
+        gated.gate.set()
+        assert client.close()
+    assert {name for name, _ in rests} == {"coinapi-ws-io"}
 
 
 def test_conflating_keeps_the_newest_of_each_quote_f12(

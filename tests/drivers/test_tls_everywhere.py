@@ -205,6 +205,7 @@ def test_an_end_without_a_close_frame_is_abnormal_with_close_notify_or_without_t
     assert error.disconnected is not None
     assert not error.disconnected.clean
     assert "without a Close frame" in str(error)
+    assert str(error).endswith(f"; host {endpoint_from(url).authority}")
 
 
 # Heavy
