@@ -15,7 +15,7 @@ from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
 
 LOGGER = logging.getLogger(__name__)
-PUBLIC_MODULES = ("coinapi_ws", "coinapi_ws.books", "coinapi_ws.simulator", "coinapi_ws.recording")
+PUBLIC_MODULES = ("coinapi_ws", "coinapi_ws.books", "coinapi_ws.relay", "coinapi_ws.simulator", "coinapi_ws.recording")
 
 
 def public_names() -> dict[str, object]:

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
 from relay_entries import BTC, STREAMS, batch, trade
 
 from coinapi_ws import ConnectionGap, Scope, SequenceGap, Subscription
 from coinapi_ws.relay import Batch, Entry, EntryDecoder, KafkaPublisher, RelayError, kafka_entry
 from coinapi_ws.relay.entries import gap_text
 from coinapi_ws.sharding import shard_of
+
+kafka = pytest.importorskip("confluent_kafka", reason="no confluent-kafka: install the extra kafka")
 
 STREAM = shard_of(BTC, STREAMS)
 PATIENCE_SECONDS = 30.0
@@ -22,7 +23,7 @@ PATIENCE_SECONDS = 30.0
 @pytest.fixture
 def brokers() -> Iterator[str]:
     """The address of a cluster, which lives as long as the producer that has it."""
-    owner = Producer({"test.mock.num.brokers": 1})
+    owner = kafka.Producer({"test.mock.num.brokers": 1})
     names: list[str] = []
     while not names:
         names = [f"{broker.host}:{broker.port}" for broker in owner.list_topics(timeout=10).brokers.values()]
@@ -32,8 +33,8 @@ def brokers() -> Iterator[str]:
 
 def consumed(brokers: str, count: int) -> list[Any]:
     """The items of so many entries of the stream."""
-    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "g", "auto.offset.reset": "earliest"})
-    consumer.assign([TopicPartition("coinapi", STREAM, 0)])
+    consumer = kafka.Consumer({"bootstrap.servers": brokers, "group.id": "g", "auto.offset.reset": "earliest"})
+    consumer.assign([kafka.TopicPartition("coinapi", STREAM, 0)])
     decoder, items = EntryDecoder(all_sequence_gaps=True), list[Any]()
     for _ in range(count):
         message = consumer.poll(PATIENCE_SECONDS)
