@@ -69,9 +69,10 @@ class RedisPublisher:
     """Puts a relay's entries into Redis Streams, each once; a context manager. Redis 7.0 or newer, or Valkey.
 
     ``redis`` is a URL, whose password never prints, with ``cluster=True`` that of a node of a cluster; or a client of
-    redis-py. All streams of a relay have the same ``prefix`` and number of ``streams``, for all publishers and readers.
-    An entry is trimmed about ``max_age`` seconds after it was published, or, with ``max_age=None``, when its stream has
-    about ``max_length`` newer ones; a stream is trimmed when something is appended to it.
+    redis-py, whose ``socket_timeout`` is above a second. All publishers and readers of a relay have the same ``prefix``
+    and number of ``streams``. An entry is trimmed about ``max_age`` seconds after it was published, or, with
+    ``max_age=None``, when its stream has about ``max_length`` newer ones; a stream is trimmed when something is
+    appended to it.
 
     Where Redis is away, :meth:`publish` tries again until it is back, and appends what is not there yet, also where
     only the answer was lost. :meth:`close` from any thread ends that. Raises ``ConfigurationError``.

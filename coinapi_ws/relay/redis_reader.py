@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_LEASE_SECONDS: Final = 10.0
 #: Read at once, of each stream.
 _BATCH: Final = 256
-#: A wait is no longer than this, so that streams that became free are looked for, and Ctrl-C works.
+#: A wait is no longer than this, so that Ctrl-C works everywhere; a client of redis-py waits longer for an answer.
 _LONGEST_WAIT_SECONDS: Final = 1.0
 #: A cluster cannot wait for streams of several nodes, so it is asked this often.
 _CLUSTER_PAUSE_SECONDS: Final = 0.02
@@ -54,10 +54,10 @@ class RedisReader:
     where entries were gone before they were read.
 
     At least once: an item counts as handled when the next one is asked for, or the reader is closed. Where a reader
-    dies, another goes on within about ``lease_seconds`` after the last item that is known as handled. It has to ask for
-    the next item within ``lease_seconds``; if it does not, others take its streams, and repeat what it had not handled.
-    One that joins or leaves causes no repetition. How far a group is stands in Redis' consumer groups
-    (``XINFO GROUPS``).
+    dies, another goes on after about ``lease_seconds``, with what follows the last item that is known as handled. It
+    has to ask for the next item within ``lease_seconds``; if it does not, others take its streams, and repeat what it
+    had not handled. One that joins or leaves causes no repetition; of more readers than streams some wait. How far a
+    group is stands in Redis' consumer groups (``XINFO GROUPS``).
 
     ``redis``, ``cluster``, ``prefix`` and ``streams`` are those of :class:`RedisPublisher`, ``numbers``, ``keep_raw``
     and ``all_sequence_gaps`` those of :class:`~coinapi_ws.Options`. Raises ``ConfigurationError``.
@@ -126,10 +126,11 @@ class RedisReader:
                 self._keep()
             if self._items:
                 return self._give()
-            left = _LONGEST_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
+            now = time.monotonic()
+            left = _LONGEST_WAIT_SECONDS if deadline is None else deadline - now
             if left <= 0:
                 raise TimeoutError(f"no message within {timeout:g} s")
-            self._read(min(left, _LONGEST_WAIT_SECONDS))
+            self._read(min(left, _LONGEST_WAIT_SECONDS, self._leases.until_due(now)))
 
     def close(self) -> None:
         """Take note of the last item as handled, and leave the streams to the other readers. Idempotent."""
@@ -154,8 +155,10 @@ class RedisReader:
         if not self._is_closed:
             self._is_closed = True
             self._items.clear()
-            self._server.attempt(self._leases.leave)
-            self._server.close()
+            try:
+                self._server.attempt(self._leases.leave)
+            finally:
+                self._server.close()
 
     def _note_handled(self) -> None:
         if self._given is not None:
@@ -185,7 +188,7 @@ class RedisReader:
         if reply is None:
             self._leases.forget(self._server.delay)
         elif not self._leases.read:
-            time.sleep(min(seconds, self._leases.until_due(time.monotonic())))
+            time.sleep(seconds)
         else:
             for stream, entries in reply:
                 self._decode(stream, entries)

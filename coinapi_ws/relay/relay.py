@@ -9,6 +9,7 @@ from secrets import token_hex
 from typing import Final
 
 from ..client.client import Client
+from ..client.dispatch import LOGGER
 from ..client.keys import is_market_data, time_ns_of
 from ..decoding import Decoder
 from ..events import Connected, ConnectionGap, Dropped, Event, Undecodable
@@ -46,7 +47,8 @@ class Relay:
     ``slow_consumer_timeout=None`` lets the server cut the connection, and the client make another, where
     the pause is long. The client has to be made with ``keep_raw=True``, ``dispatch="thread"``, ``when_full="pause"``,
     and without a handover. Its callbacks hear events, heartbeats, errors and notices; messages go to the publisher
-    alone, those included that one merged hello brings beyond the scope.
+    alone, those included that one merged hello brings beyond the scope. A binary frame is no message, and is told to
+    callbacks as ``Undecodable``.
 
     A gap of the client is published before the first message after it, in each stream that has one; so is a
     ``ConnectionGap`` where a relay begins, since what came before it may be missing. What the publisher raises ends the
@@ -128,7 +130,11 @@ class Relay:
             return
         batches = list(self._batches.values())
         self._batches = {}
-        self._publisher.publish(batches)
+        try:
+            self._publisher.publish(batches)
+        except BaseException as error:
+            LOGGER.error("the relay ends, with %d messages unpublished: %s", self.stats().unpublished, error)
+            raise
         for batch in batches:
             for received_ns, text in batch.entries:
                 if received_ns is None:

@@ -64,6 +64,23 @@ def test_a_reader_that_waits_hears_at_once(server: RedisProcess, published: Redi
         later.join()
 
 
+def test_a_reader_that_waits_keeps_its_streams(
+    server: RedisProcess, published: RedisPublisher, redis_client: Any
+) -> None:
+    lives: list[int] = []
+    with reader(server.url) as reading:
+        with pytest.raises(TimeoutError):
+            reading.recv(timeout=0.01)
+        lease = redis_client.get(f"{KEY}:lease:group")
+        waiting = threading.Thread(target=lambda: lives.append(redis_client.pttl(f"{KEY}:lease:group")))
+        with pytest.raises(TimeoutError):
+            reading.recv(timeout=3 * LEASE_SECONDS)
+        waiting.start()
+        waiting.join()
+        assert redis_client.get(f"{KEY}:lease:group") == lease
+    assert lives[0] > 0
+
+
 def test_it_is_iterated(server: RedisProcess, published: RedisPublisher) -> None:
     published.publish([batch(1, 2, 3)])
     with reader(server.url) as reading:

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from redis_servers import RedisProcess
 from relay_entries import BTC
 
 from coinapi_ws import (
+    Book,
     Client,
     ConfigurationError,
     ConnectionGap,
     Heartbeat,
     Message,
+    Quote,
     ReconnectNotice,
     Scope,
     SequenceGap,
     Subscription,
+    Trade,
     Undecodable,
     UsageError,
 )
-from coinapi_ws.relay import Batch, EntryDecoder, Relay, RelayError
+from coinapi_ws.relay import Batch, EntryDecoder, RedisPublisher, RedisReader, Relay, RelayError
 from coinapi_ws.sharding import shard_of
 from coinapi_ws.simulator import Simulator
 
@@ -201,3 +207,54 @@ def test_a_client_that_is_relayed_is_not_iterated(canary_key: str) -> None:
         Relay(client, Shelf())
         with client, pytest.raises(UsageError, match="not to both"):
             iter(client)
+
+
+def test_where_redis_is_away_reading_pauses_and_nothing_is_missing(tmp_path: Path, canary_key: str) -> None:
+    with RedisProcess(tmp_path) as server, Simulator(activity=50) as market, RedisPublisher(server.url) as publisher:
+        client = client_of(market, canary_key, max_queued_messages=20)
+        relay = Relay(client, publisher)
+        with client:
+            wait_until(lambda: relay.stats().published > 50)
+            server.kill()
+            wait_until(lambda: client.stats().queued >= 20)
+            wait_until(lambda: publisher.failures > 5)
+            read = sum(client.stats().messages.values())
+            wait_until(lambda: publisher.failures > 6)
+            assert sum(client.stats().messages.values()) == read
+            server.start()
+            more = relay.stats().published + 100
+            wait_until(lambda: relay.stats().published > more)
+        with RedisReader(server.url, group="test") as reader:
+            items = [reader.recv(timeout=10) for _ in range(relay.stats().published)]
+            with pytest.raises(TimeoutError):
+                reader.recv(timeout=0.1)
+    numbers = defaultdict(list)
+    for message in items:
+        assert isinstance(message, (Trade, Quote, Book))
+        numbers[message.type, message.symbol_id].append(message.sequence)
+    assert all(found == list(range(1, len(found) + 1)) for found in numbers.values())
+
+
+def test_closing_while_redis_is_away_tells_what_is_not_there(
+    tmp_path: Path, canary_key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisProcess(tmp_path) as server, Simulator(activity=50) as market, RedisPublisher(server.url) as publisher:
+        client = client_of(market, canary_key)
+        relay = Relay(client, publisher)
+        client.start()
+        wait_until(lambda: relay.stats().published > 50)
+        server.kill()
+        wait_until(lambda: publisher.failures > 0)
+        assert not client.close(timeout=0.1)
+        publisher.close()
+        assert client.close()
+        assert relay.stats().unpublished > 0
+        assert client.stats().delivered == relay.stats().published
+    assert "messages unpublished: closed while Redis was away" in caplog.text
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
