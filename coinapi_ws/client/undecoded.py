@@ -9,7 +9,7 @@ from typing import Final
 
 from ..decoding import Decoder
 from ..drivers.selector import SelectorConnection
-from ..events import Event
+from ..events import Event, Undecodable
 from ..messages import Message
 from ..protocol.frames import Frame, Frames, Item
 
@@ -51,7 +51,7 @@ class Undecoded:
             if len(piece) < _PIECE:
                 return
 
-    def undecoded(self) -> Sequence[Event | Frame | Frames]:
+    def as_it_came(self) -> Sequence[Event | Frame | Frames]:
         """Return all as it came, for who takes it in place of the iteration."""
         self._look(self._connection, [item for item in self._items if isinstance(item, Event)])
         return self._items
@@ -65,10 +65,12 @@ def frames_and_events(items: Iterable[Item | Undecoded]) -> Iterator[Event | Fra
     """Return all as it came; messages that were decoded already have to have kept their text."""
     for item in items:
         if isinstance(item, Undecoded):
-            yield from item.undecoded()
+            yield from item.as_it_came()
         elif isinstance(item, Message):
             assert item.raw is not None
             yield Frame(item.raw, item.received_ns, item)
+        elif isinstance(item, Undecodable) and isinstance(item.payload, str):
+            yield Frame(item.payload, item.received_ns, item)
         else:
             yield item
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple, Protocol
 
 from ..endpoints import endpoint_from
-from ..events import ConnectionGap, Dropped, Gap
+from ..events import ConnectionGap, Dropped, Gap, Undecodable
 from ..exceptions import CoinAPIError
 from ..options import Options
 from ..protocol.frames import Frame, Item
@@ -93,7 +93,7 @@ class EntryDecoder:
         self._readers: dict[str, Reader] = {}
 
     def decode(self, connection: str, entry: Entry) -> list[Item]:
-        """Return what an entry says, in order. Raises ``RelayError`` for a gap that a newer version wrote."""
+        """Return what an entry says, in order; ``Undecodable`` for one that only a newer version understands."""
         received_ns, text = entry
         if received_ns is None:
             return [gap_of(text)]
@@ -116,12 +116,13 @@ def gap_text(gap: ConnectionGap | Dropped) -> str:
     return json.dumps({"gap": type(gap).__name__, **values})
 
 
-def gap_of(text: str) -> ConnectionGap | Dropped:
+def gap_of(text: str) -> ConnectionGap | Dropped | Undecodable:
     """Return the gap of such a JSON."""
-    values = json.loads(text)
-    kind = _GAPS.get(values.pop("gap"))
-    if kind is None:
-        raise RelayError("a gap of a kind that is unknown here; a newer version wrote it")
-    if kind is ConnectionGap:
-        values["scope"] = Scope(*map(subscription_of, values["scope"]))
-    return kind(**values)
+    try:
+        values = json.loads(text)
+        kind = _GAPS[values.pop("gap")]
+        if kind is ConnectionGap:
+            values["scope"] = Scope(*map(subscription_of, values["scope"]))
+        return kind(**values)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return Undecodable(reason="a gap of a kind that is unknown here", received_ns=0, payload=text)

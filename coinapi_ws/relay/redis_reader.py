@@ -10,6 +10,7 @@ from secrets import token_hex
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from ..events import Undecodable
 from ..exceptions import ConfigurationError, UsageError
 from ..messages import Message
 from ..protocol.frames import Item
@@ -218,12 +219,21 @@ class RedisReader:
                 items.append(
                     Trimmed(stream=stream, count=missing, after_ms=before.milliseconds, before_ms=position.milliseconds)
                 )
-            received = fields.get(b"received_ns")
-            entry = Entry(
-                None if received is None else int(received), fields[b"gap" if received is None else b"frame"].decode()
-            )
-            if received is not None or position.number > 1:  # before the first entry nothing can be missing
-                items += self._decoder.decode(fields[b"connection"].decode(), entry)
+            connection, entry = _entry_of(fields)
+            if entry is None:
+                items.append(Undecodable(reason="an entry that no relay wrote", received_ns=0, payload=repr(fields)))
+            elif entry.received_ns is not None or position.number > 1:  # before the first one nothing can be missing
+                items += self._decoder.decode(connection, entry)
             self._items.extend((item, held, before) for item in items[:-1])
             self._items.extend((item, held, position) for item in items[-1:])
             held.last = position
+
+
+def _entry_of(fields: dict[bytes, bytes]) -> tuple[str, Entry | None]:
+    """Return connection and entry; None for fields that are none."""
+    received = fields.get(b"received_ns")
+    try:
+        text = fields[b"gap" if received is None else b"frame"].decode()
+        return fields[b"connection"].decode(), Entry(None if received is None else int(received), text)
+    except (KeyError, ValueError):
+        return "", None

@@ -246,6 +246,17 @@ def test_where_the_group_was_deleted_it_begins_anew(
         assert sequences(read_all(reading, 1)) == [2]
 
 
+def test_entries_of_others_are_told(server: RedisProcess, published: RedisPublisher, redis_client: Any) -> None:
+    published.publish([batch(1)])
+    for fields in ({"x": "y"}, {"frame": b"\xff", "received_ns": "1"}, {"frame": "{}", "received_ns": "one"}):
+        redis_client.xadd(KEY, fields)
+    published.publish([batch(2)])
+    with reader(server.url) as reading:
+        items = read_all(reading, 5)
+    assert sequences(items) == [1, 2]
+    assert [item.reason for item in items[1:4]] == ["an entry that no relay wrote"] * 3
+
+
 def test_keys_of_another_kind_are_an_error(server: RedisProcess, redis_client: Any) -> None:
     redis_client.set(KEY, "text")
     with pytest.raises(RelayError, match="WRONGTYPE"), reader(server.url) as reading:
