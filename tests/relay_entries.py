@@ -10,8 +10,8 @@ from coinapi_ws.sharding import shard_of
 
 BTC: Final = "COINBASE_SPOT_BTC_USD"
 STREAMS: Final = 4
-#: Of readers that are to be taken for dead soon.
-LEASE_SECONDS: Final = 0.5
+#: Of readers that are to be taken for dead soon. On a busy machine they may lose a stream though they live.
+SHORT_LEASE_SECONDS: Final = 0.5
 
 
 def trade(number: int, symbol_id: str = BTC) -> str:
@@ -28,10 +28,10 @@ def batch(*numbers: int, symbol_id: str = BTC, connection: str = "relay.1", stre
 
 
 def reader(url: str, group: str = "group", **options: Any) -> RedisReader:
-    """A reader that is taken for dead soon."""
-    return RedisReader(url, group=group, streams=STREAMS, **{"lease_seconds": LEASE_SECONDS, **options})
+    """A reader of a few streams."""
+    return RedisReader(url, group=group, streams=STREAMS, **options)
 
 
-def read_all(reading: RedisReader, count: int, seconds: float = 20.0) -> list[Any]:
+def read_all(reading: RedisReader, count: int, seconds: float = 60.0) -> list[Any]:
     """Read so many items."""
     return [reading.recv(timeout=seconds) for _ in range(count)]

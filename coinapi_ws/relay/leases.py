@@ -94,7 +94,7 @@ class Leases:
         self.read.clear()
         self._due = time.monotonic() + delay
 
-    def keep(self) -> bool:
+    def keep(self) -> None:
         """Renew what is held, leave what others should read, take what is free. Blocks for some calls."""
         self._due = time.monotonic() + self._period
         readers = self._server.client.eval(_JOIN, 1, self._readers_key, self._name, self._milliseconds)
@@ -107,21 +107,18 @@ class Leases:
                 self._hold(stream)
         for stream in sorted(mine - self.read.keys()):
             self._take(stream)
-        return True
 
-    def commit(self) -> bool:
+    def commit(self) -> None:
         """Note how far the group is. Blocks for a call for each stream that went on."""
         for stream, held in list(self.read.items()):
             if held.handled != held.committed:
                 self._hold(stream)
-        return True
 
-    def leave(self) -> bool:
+    def leave(self) -> None:
         """Note how far the group is, and let others read."""
         for stream in list(self.read):
             self._release(stream)
         self._server.client.zrem(self._readers_key, self._name)
-        return True
 
     @property
     def _readers_key(self) -> str:
@@ -146,8 +143,10 @@ class Leases:
             self._server.client.eval(_RELEASE, 1, self._lease_key(stream), self._name)
 
     def _take(self, stream: int) -> None:
-        client, key = self._server.client, self._server.stream(stream)
-        if not client.set(self._lease_key(stream), self._name, nx=True, px=self._milliseconds):
+        client, key, lease = self._server.client, self._server.stream(stream), self._lease_key(stream)
+        is_free = client.set(lease, self._name, nx=True, px=self._milliseconds)
+        # After a connection that broke it may be ours.
+        if not is_free and not client.eval(_HOLD, 2, key, lease, self._name, self._milliseconds):
             return
         groups = client.xinfo_groups(key) if client.exists(key) else []
         found = [group["last-delivered-id"] for group in groups if group["name"] == self._group.encode()]

@@ -121,7 +121,7 @@ class RedisPublisher:
             if self._closed.is_set():
                 count = sum(len(batch.entries) for batch in left)
                 raise RelayError(f"closed while Redis was away; {count} entries are not known to be there")
-            if self._server.attempt(lambda: self._append(left)) is None:
+            if not self._server.attempt(lambda: self._append(left)):
                 self._closed.wait(self._server.delay)
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ class RedisPublisher:
     ) -> None:
         self.close()
 
-    def _append(self, batches: list[Batch]) -> bool:
+    def _append(self, batches: list[Batch]) -> None:
         """Append these, and take out of the list what is there; raise what redis-py raises, or has for one of them."""
         pipeline = self._server.client.pipeline(transaction=False)
         for stream, connection, entries in batches:
@@ -160,4 +160,3 @@ class RedisPublisher:
         batches[:] = [batch for batch, result in zip(batches, results, strict=True) if isinstance(result, Exception)]
         if failures:
             raise failures[0]
-        return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 from secrets import token_hex
 from types import TracebackType
@@ -179,25 +178,21 @@ class RedisReader:
 
     def _keep(self) -> None:
         """Hold on to the streams that are ours, and take or leave some; forget what is another reader's now."""
-        if self._server.attempt(self._leases.keep) is None:
+        if not self._server.attempt(self._leases.keep):
             self._leases.forget(self._server.delay)
         self._items = deque(entry for entry in self._items if self._leases.has(entry[1]))
 
     def _read(self, seconds: float) -> None:
         """Take what the streams have; wait at most so long for it."""
-        reply = self._server.attempt(lambda: self._entries(seconds))
-        if reply is None:
-            self._leases.forget(self._server.delay)
-        elif not self._leases.read:
+        if not self._leases.read:
             time.sleep(seconds)
-        else:
-            for stream, entries in reply:
-                self._decode(stream, entries)
+        elif not self._server.attempt(lambda: self._take_in(seconds)):
+            self._leases.forget(self._server.delay)
 
-    def _entries(self, seconds: float) -> Iterable[tuple[int, Any]]:
+    def _take_in(self, seconds: float) -> None:
         self._leases.commit()
         if not self._leases.read:
-            return []
+            return  # all were lost
         client, keys = self._server.client, {self._server.stream(number): number for number in self._leases.read}
         asked: dict[str, str] = {key: str(self._leases.read[number].last) for key, number in keys.items()}
         if not self._server.is_cluster:
@@ -206,19 +201,18 @@ class RedisReader:
             replies = [client.xread({key: position}, count=_BATCH) for key, position in asked.items()]
             if not any(replies):
                 time.sleep(min(seconds, _CLUSTER_PAUSE_SECONDS))
-        pairs = [pair for reply in replies for pair in (reply.items() if isinstance(reply, dict) else reply)]
-        return [(keys[key.decode()], entries) for key, entries in pairs]
+        for reply in replies:
+            for key, entries in reply.items() if isinstance(reply, dict) else reply:
+                self._decode(self._leases.read[keys[key.decode()]], entries)
 
-    def _decode(self, stream: int, entries: Any) -> None:
-        held = self._leases.read[stream]
+    def _decode(self, held: Held, entries: Any) -> None:
         for entry_id, fields in entries:
             before, position = held.last, Position.of(entry_id)
             items: list[Item] = []
             missing = position.number - before.number - 1
             if missing > 0 and before.number > 0:
-                items.append(
-                    Trimmed(stream=stream, count=missing, after_ms=before.milliseconds, before_ms=position.milliseconds)
-                )
+                around = {"after_ms": before.milliseconds, "before_ms": position.milliseconds}
+                items.append(Trimmed(stream=held.stream, count=missing, **around))
             connection, entry = _entry_of(fields)
             if entry is None:
                 items.append(Undecodable(reason="an entry that no relay wrote", received_ns=0, payload=repr(fields)))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from random import random
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+from ..auth import Secret
 from ..exceptions import ConfigurationError
 from .entries import RelayError
 
 LOGGER: Final = logging.getLogger("coinapi_ws")
-SOCKET_SECONDS: Final = 10.0
+_SOCKET_SECONDS: Final = 10.0
 _FIRST_DELAY_SECONDS: Final = 0.05
 _LONGEST_DELAY_SECONDS: Final = 2.0
-T = TypeVar("T")
 
 
 class RedisServer:
@@ -56,8 +55,8 @@ class RedisServer:
         """Return the key of a stream."""
         return f"{self.prefix}:{{{number}}}"
 
-    def attempt(self, call: Callable[[], T]) -> T | None:
-        """Call what talks to Redis; return its result, or None where it failed by something that passes.
+    def attempt(self, call: Callable[[], object]) -> bool:
+        """Call what talks to Redis; return whether it did, and did not fail by something that passes.
 
         Raises ``RelayError`` where another attempt would not help.
         """
@@ -65,20 +64,20 @@ class RedisServer:
 
         try:
             self._agree()
-            result = call()
+            call()
         except (RedisError, RedisClusterException, OSError) as error:
             problem, passes = _described(error), _passes(error)
         else:
             if self._failures_in_a_row:
                 LOGGER.info("Redis is back after %d failures", self._failures_in_a_row)
                 self._failures_in_a_row = 0
-            return result
+            return True
         if not passes:
             raise RelayError(f"Redis refused: {problem}")
         self.failures += 1
         self._failures_in_a_row += 1
         LOGGER.log(logging.WARNING if self._failures_in_a_row == 1 else logging.INFO, "Redis is away: %s", problem)
-        return None
+        return False
 
     @property
     def delay(self) -> float:
@@ -159,11 +158,11 @@ def _opener(redis: Any, *, cluster: bool) -> Callable[[], Any]:
         is_url = True
     if not is_url:
         raise ConfigurationError("redis is a URL such as redis://127.0.0.1:6379/0, or a client of redis-py")
-    return partial(
-        (RedisCluster if cluster else Redis).from_url,
-        redis,
-        socket_timeout=SOCKET_SECONDS,
-        socket_connect_timeout=SOCKET_SECONDS,
-        retry=Retry(NoBackoff(), 0),  # attempts are counted and told here
-        decode_responses=False,
-    )
+    url, client_class = Secret(redis), RedisCluster if cluster else Redis
+    options = {
+        "socket_timeout": _SOCKET_SECONDS,
+        "socket_connect_timeout": _SOCKET_SECONDS,
+        "retry": Retry(NoBackoff(), 0),  # attempts are counted and told here
+        "decode_responses": False,
+    }
+    return lambda: client_class.from_url(url.reveal(), **options)

@@ -108,7 +108,7 @@ class Relay:
     def _beginning(self, payload: str, received_ns: int) -> ConnectionGap:
         first = _DECODER.decode(payload, received_ns)
         to_ns = received_ns if isinstance(first, Undecodable) else time_ns_of(first)
-        reason = "a relay began" if self._connections <= 1 else "the relay had nothing to ask for"
+        reason = "nothing was asked for meanwhile" if self._taken else "a relay began"
         return ConnectionGap(from_ns=None, to_ns=to_ns, reason=reason, scope=self._client.scope)
 
     def _stream(self, name: str) -> int:

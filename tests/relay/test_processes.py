@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 from redis_servers import RedisProcess
-from relay_entries import BTC, LEASE_SECONDS, STREAMS, batch, read_all, reader
+from relay_entries import BTC, SHORT_LEASE_SECONDS, STREAMS, batch, read_all, reader
 
 from coinapi_ws import ConnectionGap, Message
 from coinapi_ws.relay import RedisPublisher
@@ -52,20 +52,21 @@ def sequences(items: list[Any]) -> list[int]:
 def test_a_reader_that_is_killed_leaves_the_rest_to_the_next_one(server: RedisProcess) -> None:
     with RedisPublisher(server.url, streams=STREAMS) as published:
         published.publish([batch(*range(1, 301))])
-        with running("-c", READER, server.url, STREAMS, LEASE_SECONDS) as child:
+        with running("-c", READER, server.url, STREAMS, SHORT_LEASE_SECONDS) as child:
             assert child.stdout is not None
             handled = [int(child.stdout.readline()) for _ in range(100)]
             child.kill()
             rest = child.stdout.read().split("\n")[:-1]
         handled += map(int, rest)
-        assert handled == list(range(1, len(handled) + 1))
+        last = max(handled)
+        assert list(dict.fromkeys(handled)) == list(range(1, last + 1))
         with reader(server.url) as second:
             again: list[int] = []
             while 300 not in again:
                 again += sequences(read_all(second, 1))
     # From the last that Redis knew as handled, in order, to the end.
     assert again == list(range(again[0], 301))
-    assert again[0] <= len(handled) + 1
+    assert again[0] <= last + 1
 
 
 def test_a_relay_that_is_killed_goes_on_with_a_gap_and_without_a_repetition(
@@ -79,7 +80,7 @@ def test_a_relay_that_is_killed_goes_on_with_a_gap_and_without_a_repetition(
             items: list[Any] = []
             for _ in range(3):
                 with running(*command, *wanted):
-                    items += read_all(reading, 200)
+                    items += read_all(reading, 60)
             try:
                 while True:
                     items.append(reading.recv(timeout=1))
