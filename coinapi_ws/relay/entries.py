@@ -68,7 +68,7 @@ class Publisher(Protocol):
         """How many streams there are."""
 
     def publish(self, batches: Sequence[Batch]) -> None:
-        """Append all of these, each once, and return when they are there.
+        """Append all of these, each once, and return when they are there. Of a stream there is one at most.
 
         Called by one thread, one call after the other. Blocks as long as it takes. Raises ``RelayError`` where it
         cannot be done.

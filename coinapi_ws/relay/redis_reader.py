@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from secrets import token_hex
 from types import TracebackType
@@ -201,9 +202,8 @@ class RedisReader:
             replies = [client.xread({key: position}, count=_BATCH) for key, position in asked.items()]
             if not any(replies):
                 time.sleep(min(seconds, _CLUSTER_PAUSE_SECONDS))
-        for reply in replies:
-            for key, entries in reply.items() if isinstance(reply, dict) else reply:
-                self._decode(self._leases.read[keys[key.decode()]], entries)
+        for key, entries in (pair for reply in replies for pair in _pairs_of(reply)):
+            self._decode(self._leases.read[keys[key.decode()]], entries)
 
     def _decode(self, held: Held, entries: Any) -> None:
         for entry_id, fields in entries:
@@ -221,6 +221,12 @@ class RedisReader:
             self._items.extend((item, held, before) for item in items[:-1])
             self._items.extend((item, held, position) for item in items[-1:])
             held.last = position
+
+
+def _pairs_of(reply: Any) -> Iterator[tuple[bytes, Any]]:
+    """Yield key and entries of a reply to XREAD, of which redis-py has a shape for each protocol, old and new."""
+    for key, entries in reply.items() if isinstance(reply, dict) else reply:
+        yield key, entries[0] if isinstance(entries[0], list) else entries
 
 
 def _entry_of(fields: dict[bytes, bytes]) -> tuple[str, Entry | None]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from inspect import signature
 from typing import Any
 
 import pytest
+import redis
 from redis_servers import LosingProxy, RedisProcess
 from relay_entries import BTC, SHORT_LEASE_SECONDS, STREAMS, batch, read_all, reader, trade
 
@@ -281,6 +283,19 @@ def test_a_password_is_never_told(canary_key: str, leaks: Any) -> None:
 def test_wrong_options_are_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigurationError, match=text):
         RedisReader("redis://127.0.0.1:1/0", **{"group": "g", **options})
+
+
+@pytest.mark.parametrize("options", [{"protocol": 2}, {"protocol": 3}, {"protocol": 3, "legacy_responses": False}])
+def test_each_protocol_of_redis_is_read(server: RedisProcess, published: RedisPublisher, options: Any) -> None:
+    published.publish([batch(1, 2), batch(1, symbol_id=SYMBOLS[shard_of(BTC, STREAMS) - 1])])
+    if "legacy_responses" in options and "legacy_responses" not in signature(redis.Redis.__init__).parameters:
+        pytest.skip("this redis-py has old shapes of replies alone")
+    with redis.Redis(port=server.port, socket_timeout=10, **options) as client:
+        for group in range(2):
+            with RedisReader(client, group="g", streams=STREAMS) as reading:
+                count = 3 - 2 * group
+                assert len(sequences(read_all(reading, count))) == count
+            published.publish([batch(3)])
 
 
 def test_frames_are_kept_as_they_came(server: RedisProcess, published: RedisPublisher) -> None:
