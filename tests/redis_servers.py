@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +14,6 @@ from typing import Any, Final
 import pytest
 import redis
 from peers import PATIENCE_SECONDS
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
 
 PROGRAM: Final = shutil.which("redis-server")
 
@@ -51,8 +50,16 @@ class RedisProcess:
         durable = ("--appendonly", "yes", "--appendfsync", "always")
         command = [PROGRAM, *options, *durable, *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + PATIENCE_SECONDS
         with self.client() as client:
-            client.ping()
+            while True:
+                try:
+                    client.ping()
+                except redis.ConnectionError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+                else:
+                    return
 
     def kill(self) -> None:
         """Kill it, without a chance to say anything to anybody."""
@@ -62,9 +69,8 @@ class RedisProcess:
             self._process = None
 
     def client(self) -> Any:
-        """Return a client that waits until it answers."""
-        patience = Retry(ConstantBackoff(0.02), int(PATIENCE_SECONDS / 0.02))
-        return redis.Redis(port=self.port, password=self._password or None, retry=patience)
+        """Return a client of it."""
+        return redis.Redis(host="127.0.0.1", port=self.port, password=self._password or None)
 
 
 class LosingProxy:

@@ -112,6 +112,8 @@ signal). Other exit codes: 1 it could not listen; 2 wrong usage."""
 _AS_OPTIONS: Final = (
     ('write Subscription(["exrate"], …)', "write exrate"),
     ("write Subscription((), asset_ids=[…])", "write: stream exrate --asset BTC/USD --endpoint exrates"),
+    ('symbol_ids=["COINBASE_SPOT_BTC_USD$", …]', "--symbol 'COINBASE_SPOT_BTC_USD$'"),
+    ("pass streams=", "write --streams "),
     ('asset_ids=["BTC/USD"]', "--asset BTC/USD"),
     ("symbol_ids=[…]", "--symbol ID"),
     ("everything=True", "--everything"),

@@ -28,25 +28,31 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisPro
         yield process
 
 
-def items_of(server: RedisProcess, **options: Any) -> list[Any]:
+def items_of(server: RedisProcess, messages: int, **options: Any) -> list[Any]:
+    """What a reader gives until it gave so many messages, and nothing comes after them."""
     with RedisReader(server.url, group="test", **options) as reader:
         items: list[Any] = []
-        try:
-            while True:
-                items.append(reader.recv(timeout=0.5))
-        except TimeoutError:
-            return items
+        while sum(isinstance(item, Message) for item in items) < messages:
+            items.append(reader.recv(timeout=60))
+        with pytest.raises(TimeoutError):
+            reader.recv(timeout=0.1)
+        return items
+
+
+def published_by(result: Any) -> int:
+    """The number in the summary, which says too that nothing was given up."""
+    (summary,) = [line for line in result.err.splitlines() if "published" in line]
+    assert summary.endswith(" gaps told, 0 given up")
+    return int(summary.split()[1].replace(",", ""))
 
 
 def test_it_publishes_until_the_count(run: Callable[..., Any], server: RedisProcess) -> None:
     result = run("relay", "trade", "quote", *ALL, "--simulate", "--count", 50, "--redis", server.url)
     assert result.code == 0
     assert result.out == ""
-    (summary,) = [line for line in result.err.splitlines() if "published" in line]
-    published = int(summary.split()[1].replace(",", ""))
+    published = published_by(result)
     assert published >= 50
-    assert summary.endswith(" gaps told, 0 given up")
-    assert len([item for item in items_of(server) if isinstance(item, Message)]) == published
+    assert {item.type for item in items_of(server, published) if isinstance(item, Message)} == {"trade", "quote"}
 
 
 def test_a_shard_has_its_symbols_alone(
@@ -55,8 +61,10 @@ def test_a_shard_has_its_symbols_alone(
     monkeypatch.setenv("COINAPI_WS_REDIS", server.url)
     number = shard_of(SYMBOLS[0], 2)
     common = ("relay", "trade", "quote", *ALL, "--simulate", "--count", 50, "--prefix", "other", "--streams", 2)
-    assert run(*common, "--shard", f"{number + 1}/2").code == 0
-    found = {item.symbol_id for item in items_of(server, prefix="other", streams=2) if isinstance(item, Message)}
+    result = run(*common, "--shard", f"{number + 1}/2")
+    assert result.code == 0
+    items = items_of(server, published_by(result), prefix="other", streams=2)
+    found = {item.symbol_id for item in items if isinstance(item, Message)}
     assert found == {symbol for symbol in SYMBOLS if shard_of(symbol, 2) == number}
 
 
@@ -75,9 +83,17 @@ def test_a_recording_is_published_once(run: Callable[..., Any], server: RedisPro
     path.write_text("\n".join(lines) + "\n")
     result = run("relay", "trade", *ALL, "--recording", path, "--redis", server.url, "--max-length", 1000)
     assert result.code == 0, result.err
-    items = items_of(server)
+    items = items_of(server, 100)
     assert [item.sequence for item in items if isinstance(item, Message)] == list(range(1, 101))
     assert not [item for item in items if isinstance(item, ConnectionGap)]
+
+
+def test_another_number_of_streams_is_told(run: Callable[..., Any], server: RedisProcess) -> None:
+    common = ("relay", "trade", *ALL, "--simulate", "--count", 1, "--redis", server.url)
+    assert run(*common).code == 0
+    result = run(*common, "--streams", 2)
+    assert result.code == 2
+    assert "has 16 streams; write --streams 16" in result.err
 
 
 def test_an_interrupt_closes_it(start: Callable[..., Any], server: RedisProcess) -> None:
@@ -99,7 +115,7 @@ def test_an_interrupt_closes_it(start: Callable[..., Any], server: RedisProcess)
         (("--redis", "redis://x", "--shard", "3/2"), "1/8"),
         (("--redis", "redis://x", "--shard", "0/2"), "1/8"),
         (("--redis", "redis://x", "--shard", "2"), "1/8"),
-        (("--redis", "redis://x", "--symbol", "KRAKEN_", "--shard", "1/2"), "exact symbols"),
+        (("--redis", "redis://x", "--symbol", "KRAKEN_", "--shard", "1/2"), "each of them: --symbol 'COINBASE"),
         (("--redis", "redis://x", "--max-age", "5", "--max-length", "5"), "not allowed with"),
     ],
 )

@@ -81,11 +81,9 @@ def test_a_relay_that_is_killed_goes_on_with_a_gap_and_without_a_repetition(
             for _ in range(3):
                 with running(*command, *wanted):
                     items += read_all(reading, 60)
-            try:
-                while True:
-                    items.append(reading.recv(timeout=1))
-            except TimeoutError:
-                pass
+            entries = sum(redis_client.xlen(key) for key in redis_client.scan_iter("coinapi:{*}", _type="stream"))
+            firsts = sum(bool(redis_client.xlen(f"coinapi:{{{number}}}")) for number in range(STREAMS))
+            items += read_all(reading, entries - firsts - len(items))  # of a stream's first entry nothing is told
             assert reading.stats().failures == 0
     in_streams = 0
     gaps = [item for item in items if isinstance(item, ConnectionGap)]
