@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -67,7 +68,9 @@ def test_a_shard_is_the_same_in_each_process_and_version() -> None:
     program = f"from coinapi_ws.sharding import shard_of; print([shard_of(name, 8) for name in {names!r}])"
     for seed in ("1", "2"):
         command = [sys.executable, "-c", program]
-        run = subprocess.run(command, env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        )
         assert run.stdout.strip() == "[0, 2, 4, 2, 5]"
 
 
