@@ -297,7 +297,7 @@ class Worker:
         if not isinstance(items, Undecoded):
             queue.put(items, size, may_drop=may_drop)
         elif items.count and may_drop and queue.is_full:
-            queue.put(items.without_order(), size, may_drop=True)
+            queue.put(items.without_order(keep_raw=self.dispatcher.tap is not None), size, may_drop=True)
         elif settings.when_full == PAUSE and self._dispatch_thread is not None:
             queue.put_undecoded(items, size)
         else:

@@ -197,6 +197,11 @@ def test_a_binary_frame_is_no_text_to_tap(reads: Reads, queue: DeliveryQueue) ->
     assert tapped == [binary]
 
 
+def test_what_is_left_out_keeps_its_text_for_a_tap(reads: Reads) -> None:
+    texts = trades(1, 2)
+    assert [item.raw for item in reads.of(*texts).without_order(keep_raw=True) if isinstance(item, Trade)] == texts
+
+
 def test_when_nothing_may_be_delivered_nothing_is_tapped(reads: Reads, queue: DeliveryQueue) -> None:
     dispatcher = Dispatcher(queue, Registry(), lambda error: None)
 
