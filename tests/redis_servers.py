@@ -37,7 +37,11 @@ class RedisProcess:
         return f"redis://{login}127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> RedisProcess:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

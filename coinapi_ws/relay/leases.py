@@ -36,6 +36,8 @@ return names
 """
 #: Of the time of a lease, after which it is renewed.
 _RENEWED_PART: Final = 1 / 3
+#: How far the group is need not be noted after each read: what is not noted comes again where a reader dies.
+_NOTED_EACH_SECONDS: Final = 0.5
 
 
 class Position(NamedTuple):
@@ -73,7 +75,7 @@ class Leases:
         self._name = name
         self._milliseconds = round(seconds * 1000)
         self._period = seconds * _RENEWED_PART
-        self._due = 0.0
+        self._due = self._note_due = 0.0
         #: What this reader reads, by the number of the stream.
         self.read: dict[int, Held] = {}
 
@@ -109,7 +111,11 @@ class Leases:
             self._take(stream)
 
     def commit(self) -> None:
-        """Note how far the group is. Blocks for a call for each stream that went on."""
+        """Note how far the group is, now and then. Blocks for a call for each stream that went on."""
+        now = time.monotonic()
+        if now < self._note_due:
+            return
+        self._note_due = now + _NOTED_EACH_SECONDS
         for stream, held in list(self.read.items()):
             if held.handled != held.committed:
                 self._hold(stream)
