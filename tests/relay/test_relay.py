@@ -231,9 +231,11 @@ def test_where_redis_is_away_reading_pauses_and_nothing_is_missing(tmp_path: Pat
                 item = reader.recv(timeout=60)
                 if isinstance(item, (Trade, Quote, Book)):
                     numbers[item.type, item.symbol_id].append(item.sequence)
-                else:  # what the closing client left out of a full queue, and tells
-                    assert isinstance(item, Dropped)
+                elif isinstance(item, Dropped):  # what the closing client left out of a full queue, and tells
                     dropped[item.type, item.symbol_id or ""] += item.count
+                else:
+                    assert isinstance(item, SequenceGap)
+                    assert dropped[item.type, item.symbol_id] > 0
     for pair, found in numbers.items():
         assert found == sorted(set(found))
         assert found[-1] - len(found) <= dropped[pair]
