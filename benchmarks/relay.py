@@ -154,8 +154,9 @@ class Made:
                 shard = shard_of[found[1]]
                 writers[shard].write(text, 0)
                 self.counts[shard] += PASSES
+        highest = {key: max(found) for key, found in once.items()}
         self.sequences = {
-            key: {sequence + number * max(found) for sequence in found for number in range(PASSES)}
+            key: {sequence + number * highest[key] for sequence in found for number in range(PASSES)}
             for key, found in once.items()
         }
 
