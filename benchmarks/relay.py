@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -188,21 +189,25 @@ def demonstrate(directory: Path, redis: str, messages: int) -> None:
     readers = [child("read", redis, ledger) for ledger in ledgers]
     with contextlib.ExitStack() as stack:
         blasters = [stack.enter_context(Blaster(None, None, path)) for path in made.paths]
-        processes = []
-        begun = 0.0
-        for shard, (blaster, count) in enumerate(zip(blasters, made.counts, strict=True)):
+        pool = stack.enter_context(ThreadPoolExecutor())
+
+        def start(shard: int) -> tuple[float, subprocess.Popen[str]]:
             # At once, since a server that is ready does not wait for ever.
-            port, _ = blaster.prepare(Order("plain", count))
-            begun = begun or time.monotonic()
-            processes.append(child("relay", f"ws://127.0.0.1:{port}/", redis, shard, count))
+            port, _ = blasters[shard].prepare(Order("plain", made.counts[shard]))
+            return time.monotonic(), child("relay", f"ws://127.0.0.1:{port}/", redis, shard, made.counts[shard])
+
+        starting = [pool.submit(start, shard) for shard in range(SHARDS)]
+        begun = time.monotonic()
         while not ledgers[0].exists() or ledgers[0].stat().st_size < messages // 5 * NOTE.size:
             time.sleep(0.01)
             if readers[0].poll() is not None or time.monotonic() - begun > PATIENCE_SECONDS:
                 raise SystemExit("the first reader did not get as far as where it is to be killed")
         readers[0].kill()
         readers[0].communicate()
-        killed = time.monotonic() - begun
-        results = [result_of(process) for process in processes]
+        killed = time.monotonic()
+        started = [future.result() for future in starting]
+        begun = min(at for at, _ in started)
+        results = [result_of(process) for _, process in started]
     with redis_py.Redis.from_url(redis) as client:
         while not is_read(client):
             time.sleep(0.1)
@@ -219,7 +224,7 @@ def demonstrate(directory: Path, redis: str, messages: int) -> None:
     sums_agree = sum(sequence for _, sequence in counts) == sum(map(sum, made.sequences.values()))
     twice = sum(count > 1 for count in counts.values())
     print(
-        f"\n{messages:,} messages in {whole:.1f} s; a reader killed after {killed:.1f} s. Handled: {counts.total():,}, "
+        f"\n{messages:,} messages in {whole:.1f} s; a reader killed after {killed - begun:.1f} s. Handled: {counts.total():,}, "
         f"{twice:,} of them again after the kill; {missing} missing, {foreign} that were never sent; "
         f"sums {'agree' if sums_agree else 'DIFFER'}."
     )
