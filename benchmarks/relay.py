@@ -225,7 +225,8 @@ def demonstrate(directory: Path, redis: str, messages: int) -> None:
     twice = sum(count > 1 for count in counts.values())
     print(
         f"\n{messages:,} messages in {whole:.1f} s; a reader killed after {killed - begun:.1f} s. "
-        f"Handled: {counts.total():,}, {twice:,} of them again after the kill; {missing} missing, {foreign} that were never sent; "
+        f"Handled: {counts.total():,}, "
+        f"{twice:,} of them again after the kill; {missing} missing, {foreign} that were never sent; "
         f"sums {'agree' if sums_agree else 'DIFFER'}."
     )
     if missing or foreign or not sums_agree:
