@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.hostile`` prints the table of docs/limits.md. Each attack is bytes into a ``Session``, or
 calls of one, with everything at its default but what the name says. What it is made of is made before the measuring.
-The CPU time is that of a run of its own, since measuring memory takes time. tests/test_hostile.py holds each to its bound.
+The CPU time is that of a run of its own, since measuring memory takes time. tests/test_hostile.py holds each to its
+bound.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -18,6 +18,8 @@ NAMED_ENDPOINTS: Final = {
     "exrates": "wss://api-realtime.exrates.coinapi.io/",
 }
 _DS_SUFFIX: Final = ".ws-ds.md.coinapi.io"
+#: How a cross-connect, or a region, names WS DS of one exchange.
+_DS_PATH: Final = re.compile(r"/md/ws-ds-[^/]+(/|$)")
 _VENDOR_DOMAIN: Final = ".coinapi.io"
 _EXRATES_HOST: Final = "api-realtime.exrates.coinapi.io"
 _DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
@@ -72,6 +74,9 @@ class Endpoint:
 def endpoint_from(name_or_url: str | Endpoint) -> Endpoint:
     """Return the endpoint of a name (geo, ncsa, emea, apac, exrates, ds:<exchange>) or of a URL.
 
+    A URL is of the Market Data product unless its host, or a path ``/md/ws-ds-<exchange>/``, says otherwise, or it is
+    written as ``exrates:URL`` or ``ds:URL``: so a proxy, or a simulator, serves the other products.
+
     Raises ``ConfigurationError`` for anything else, without repeating what may hold a secret.
     """
     endpoint = read_endpoint(name_or_url)
@@ -93,9 +98,12 @@ def read_endpoint(name_or_url: object) -> Endpoint | ConfigurationError:
 
 def _read(name_or_url: str) -> Endpoint | str:
     """Return the endpoint, or what is wrong with it."""
-    if name_or_url.startswith("ds:"):
-        exchange = name_or_url[3:].lower()
-        if not _LABEL.fullmatch(exchange):
+    product, colon, rest = name_or_url.partition(":")
+    if colon and product in ("ds", "exrates") and "://" in rest:
+        endpoint = _read_url(rest)
+        return replace(endpoint, product=product) if isinstance(endpoint, Endpoint) else endpoint
+    if colon and product == "ds":
+        if not _LABEL.fullmatch(exchange := rest.lower()):
             return "ds:<exchange> needs an exchange id, such as ds:coinbase"
         return _read_url(f"wss://{exchange}{_DS_SUFFIX}/")
     if "://" in name_or_url:
@@ -103,7 +111,7 @@ def _read(name_or_url: str) -> Endpoint | str:
     if name_or_url in NAMED_ENDPOINTS:
         return _read_url(NAMED_ENDPOINTS[name_or_url])
     known = ", ".join(NAMED_ENDPOINTS)
-    return f"unknown endpoint; write {known}, ds:<exchange>, or a ws:// or wss:// URL"
+    return f"unknown endpoint; write {known}, ds:<exchange>, or a ws:// or wss:// URL (exrates:URL for that product)"
 
 
 def _read_url(url: str) -> Endpoint | str:
@@ -132,7 +140,7 @@ def _read_url(url: str) -> Endpoint | str:
         host=valid_host,
         port=port or _DEFAULT_PORTS[scheme],
         path=quote(parts.path, safe="/:@!$&'()*+,;=-._~%") or "/",
-        product=_product(valid_host),
+        product=_product(valid_host, parts.path),
         query=quote(parts.query, safe="/:@!$&'()*+,;=-._~%?"),
     )
 
@@ -171,7 +179,7 @@ def checked_host(host: str, *, in_brackets: bool) -> str | None:
     return ascii_host
 
 
-def _product(host: str) -> str:
-    if host.endswith(_DS_SUFFIX):
+def _product(host: str, path: str) -> str:
+    if host.endswith(_DS_SUFFIX) or _DS_PATH.match(path):
         return "ds"
     return "exrates" if host == _EXRATES_HOST else "market"

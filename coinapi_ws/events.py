@@ -63,7 +63,8 @@ class Disconnected(Event):
     ``clean`` True after a whole close handshake. ``stage`` is "connect", "upgrade", "hello" or "live": how
     far it had come. ``status`` is the HTTP status of a refused upgrade and ``server_text`` its short body or the
     last ``error`` message, ``retry_after`` in seconds, ``silent_for`` the seconds since the last bytes.
-    ``host`` is the endpoint's host, with its port where that is not the scheme's own. Every text from the server has the key redacted.
+    ``host`` is the endpoint's host, with its port where that is not the scheme's own. Every text from the server
+    has the key redacted.
     """
 
     cause: Cause

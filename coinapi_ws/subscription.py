@@ -71,7 +71,8 @@ class Subscription:
     ``$`` makes one exact. ``exchange_ids`` such as "BINANCE"; ``asset_ids`` such as "BTC" or a pair "BTC/USD";
     ``period_ids`` such as "1MIN", for ohlcv alone. The three limits ask for at least so many milliseconds
     between updates of one symbol or pair. Without any filter the server sends everything and bills by
-    volume, so that needs ``everything=True``. The Exchange Rates endpoint takes ``Subscription((), asset_ids=…)``.
+    volume, so that needs ``everything=True``. The Exchange Rates product has no data types: ``Subscription((),
+    asset_ids=…)``. On WS DS, symbol ids are whole, so each has its ``$``; an exchange's own name is one, too.
 
     How the server combines different kinds of filter is not documented: filter by symbol alone.
 
@@ -122,14 +123,19 @@ class Subscription:
         """The kinds of filter that narrow it by instrument: symbol_ids, exchange_ids, asset_ids."""
         return frozenset(name for name in _FILTERS if getattr(self, name))
 
-    def wire_fields(self) -> dict[str, Any]:
-        """Return the fields that a hello, subscribe or unsubscribe carries for it; unset ones are left out."""
+    def wire_fields(self, product: str = "market") -> dict[str, Any]:
+        """Return the fields that a hello, subscribe or unsubscribe carries for it; unset ones are left out.
+
+        The Exchange Rates product ("exrates") has none for data types, and in WS DS ("ds") no ``$`` marks the whole id.
+        """
         fields: dict[str, Any] = {}
-        if self.data_types:
+        if self.data_types and product != "exrates":
             fields["subscribe_data_type"] = list(self.data_types)
         for kind in ("symbol", "asset", "period", "exchange"):
             if values := getattr(self, f"{kind}_ids"):
                 fields[f"subscribe_filter_{kind}_id"] = list(values)
+        if self.symbol_ids and product == "ds":
+            fields["subscribe_filter_symbol_id"] = [symbol.removesuffix("$") for symbol in self.symbol_ids]
         for name, wire_name in _WIRE_LIMITS.items():
             if (limit := getattr(self, name)) is not None:
                 fields[wire_name] = limit
@@ -290,19 +296,9 @@ class Scope:
     def check_endpoint(self, endpoint: Endpoint) -> None:
         """Raise ``ConfigurationError`` where the product behind an endpoint cannot serve a member."""
         for member in self._members:
-            if endpoint.product == "ds":
-                if member.exchange_ids or any(symbol.endswith("_") for symbol in member.symbol_ids):
-                    raise ConfigurationError(
-                        "WS DS takes exact symbol ids, no exchange filter and no prefix; name the symbols"
-                    )
-            elif endpoint.product == "exrates" and set(member.data_types) - {"exrate"}:
-                raise ConfigurationError(
-                    "the Exchange Rates endpoint has no data types; write Subscription((), asset_ids=[…])"
-                )
-            elif endpoint.product == "market" and endpoint.is_vendor and not member.data_types:
-                raise ConfigurationError(
-                    'only the Exchange Rates endpoint goes without data types; write Subscription(["exrate"], …)'
-                )
+            problem = _problem_at(endpoint, member)
+            if problem is not None:
+                raise ConfigurationError(problem)
 
     def _union(self, name: str) -> list[str]:
         return [value for member in self._members for value in getattr(member, name)]
@@ -431,7 +427,7 @@ def _texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
 
 def _check(subscription: Subscription) -> None:
     types = frozenset(subscription.data_types)
-    if not types and not subscription.asset_ids:
+    if not types and not subscription.asset_ids and not subscription.everything:
         raise ConfigurationError(
             'a subscription needs data types; write Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"])'
         )
@@ -455,6 +451,23 @@ def _check(subscription: Subscription) -> None:
             raise ConfigurationError(f"{name} is a positive int of milliseconds, not {limit!r}")
         if not limited & _types_sent(subscription):
             raise ConfigurationError(f"{name} needs one of these data types: {', '.join(sorted(limited))}")
+
+
+def _problem_at(endpoint: Endpoint, member: Subscription) -> str | None:
+    """Return why the product behind an endpoint cannot serve a subscription; None where it can."""
+    if endpoint.product == "exrates":
+        if set(member.data_types) - {"exrate"}:
+            return "the Exchange Rates endpoint has no data types; write Subscription((), asset_ids=[…])"
+        if member.filters - {"asset_ids"}:
+            return "the Exchange Rates endpoint filters by asset alone; write Subscription((), asset_ids=[…])"
+    elif not member.data_types and (endpoint.product == "ds" or endpoint.is_vendor):
+        return 'only the Exchange Rates endpoint goes without data types; write Subscription(["exrate"], …)'
+    elif endpoint.product == "ds":
+        if member.exchange_ids:
+            return "WS DS takes no exchange filter, for it is of one exchange; name the symbols"
+        if prefixes := [symbol for symbol in member.symbol_ids if not symbol.endswith("$")]:
+            return f"WS DS takes whole symbol ids, and {prefixes[0]!r} is a prefix; name the symbols, each with its $"
+    return None
 
 
 def _types_sent(subscription: Subscription) -> frozenset[str]:

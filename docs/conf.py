@@ -34,6 +34,7 @@ nitpick_ignore = [
     ("py:class", "Decimal"),
     ("py:class", "Unpack"),
     ("py:class", "pytest.FixtureRequest"),
+    ("py:class", "Metric"),  # of prometheus-client, which need not be there
 ]
 nitpick_ignore_regex = [("py:class", r"coinapi_ws\.(client\.client|books\.\w+)\.[CEM]")]  # TypeVars
 

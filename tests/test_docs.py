@@ -16,7 +16,7 @@ import pytest
 from pages import PROJECT, assert_runs, programs_of
 
 import coinapi_ws
-from coinapi_ws import books, recording, relay, simulator
+from coinapi_ws import books, metrics, recording, relay, simulator
 from coinapi_ws.cli.arguments import parsers
 from coinapi_ws.protocol.states import TRANSITIONS, SessionState
 
@@ -68,12 +68,13 @@ def test_each_public_name_is_in_the_reference_once_and_nothing_else_of_these_mod
     documented = Counter(re.findall(r"^\.\. auto(?:class|exception|function|data):: (\w+(?:\.\w+)+)", REFERENCE, re.M))
     public = {
         f"{module.__name__}.{name}"
-        for module in (coinapi_ws, books, relay, simulator, recording)
+        for module in (coinapi_ws, books, relay, simulator, recording, metrics)
         for name in module.__all__
     }
-    # This one is documented member by member as a whole.
-    assert ".. automodule:: coinapi_ws.recording\n   :members:" in REFERENCE
-    public -= {f"coinapi_ws.recording.{name}" for name in recording.__all__}
+    # These are documented member by member as a whole.
+    for module in (recording, metrics):
+        assert f".. automodule:: {module.__name__}\n   :members:" in REFERENCE
+        public -= {f"{module.__name__}.{name}" for name in module.__all__}
     assert public - set(documented) == set()
     assert {name for name, times in documented.items() if times > 1} == set()
     beside = {name for name in set(documented) - public if not name.startswith(("pytest_", "coinapi_ws.protocol."))}

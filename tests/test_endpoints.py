@@ -82,6 +82,25 @@ def test_who_only_looks_like_the_vendor(host: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "url", "product"),
+    [
+        ("exrates:ws://localhost:8765/", "ws://localhost:8765/", "exrates"),
+        ("ds:wss://proxy.example/coinbase?x=1", "wss://proxy.example/coinbase", "ds"),
+        ("exrates:wss://api-emea.coinapi.io/", "wss://api-emea.coinapi.io/", "exrates"),
+        ("wss://10.0.0.1/md/ws-ds-coinbase/", "wss://10.0.0.1/md/ws-ds-coinbase/", "ds"),
+        ("wss://api-ncsa.coinapi.io/md/ws-ds-coinbase", "wss://api-ncsa.coinapi.io/md/ws-ds-coinbase", "ds"),
+        ("exrates:ws://localhost/md/ws-ds-coinbase/", "ws://localhost/md/ws-ds-coinbase/", "exrates"),
+        ("ws://localhost/md/ws-ds-/", "ws://localhost/md/ws-ds-/", "market"),
+        ("ws://localhost/x/md/ws-ds-coinbase/", "ws://localhost/x/md/ws-ds-coinbase/", "market"),
+        ("ws://localhost/?p=/md/ws-ds-coinbase/", "ws://localhost/", "market"),
+    ],
+)
+def test_which_product_a_url_is_of(name: str, url: str, product: str) -> None:
+    endpoint = endpoint_from(name)
+    assert (str(endpoint), endpoint.product) == (url, product)
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "wss://",
@@ -138,6 +157,11 @@ def test_w10_hosts_are_refused(url: str) -> None:
         ("emae", "unknown endpoint; write geo, ncsa, emea, apac, exrates, ds:<exchange>"),
         ("", "unknown endpoint"),
         ("GEO", "unknown endpoint"),
+        ("exrates:", "unknown endpoint"),
+        ("exrates:coinbase", "unknown endpoint"),
+        ("exrates:http://localhost/", "must begin with wss:// or ws://"),
+        ("ds:ds:ws://localhost/", "must begin with wss:// or ws://"),
+        ("market:ws://localhost/", "must begin with wss:// or ws://"),
         ("ds:", "needs an exchange id"),
         ("ds:coin base", "needs an exchange id"),
         ("ds:coinbase.example.org/", "needs an exchange id"),
@@ -157,6 +181,8 @@ def test_what_is_wrong_is_said(url: str, message: str) -> None:
         ("wss://example.com/v1/APIKEY-{key}", "has the key in it; pass it as api_key"),
         ("wss://example.com/v1/apikey-{key}/x", "has the key in it; pass it as api_key"),
         ("wss://{key}@example.com/", "pass the key as api_key"),
+        ("exrates:wss://{key}@example.com/", "pass the key as api_key"),
+        ("ds:wss://example.com/?apikey={key}", "has the key in it; pass it as api_key"),
         ("wss://coinapi:{key}@example.com/", "pass the key as api_key"),
         ("wss://example.com/#{key}", "fragment"),
         ("https://example.com/?x={key}", "must begin with wss://"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from coinapi_ws.endpoints import endpoint_from
 from coinapi_ws.exceptions import ConfigurationError, UsageError
 from coinapi_ws.messages import MESSAGE_TYPES, Message, Trade
-from coinapi_ws.subscription import Scope, ScopeFrame, Subscription, frames_between
+from coinapi_ws.subscription import Scope, ScopeFrame, Subscription, SubscriptionWarning, frames_between
 
 TRADES: Final = Subscription(["trade"], symbol_ids=["A_SPOT_B_C$"])
 QUOTES: Final = Subscription(["quote"], symbol_ids=["D_SPOT_E_F$"])
@@ -154,10 +154,25 @@ def test_an_empty_scope_is_never_merged() -> None:
 @pytest.mark.parametrize(
     ("endpoint", "member", "message"),
     [
-        ("ds:coinbase", Subscription(["trade"], exchange_ids=["COINBASE"]), "exact symbol ids, no exchange filter"),
-        ("ds:coinbase", Subscription(["trade"], symbol_ids=["COINBASE_"]), "no prefix; name the symbols"),
+        (
+            "ds:coinbase",
+            Subscription(["trade"], exchange_ids=["COINBASE"]),
+            "no exchange filter, for it is of one exchange; name",
+        ),
+        ("ds:coinbase", Subscription(["trade"], symbol_ids=["COINBASE_"]), "'COINBASE_' is a prefix; name the symbols"),
+        ("wss://x.example/md/ws-ds-coinbase/", Subscription(["trade"], symbol_ids=["COINBASE_"]), "is a prefix"),
+        ("ds:ws://localhost/", Subscription(["trade"], symbol_ids=["COINBASE_"]), "is a prefix"),
+        (
+            "ds:coinbase",
+            Subscription((), asset_ids=["BTC"]),
+            "only the Exchange Rates endpoint goes without data types",
+        ),
         ("exrates", TRADES, r"no data types; write Subscription\(\(\), asset_ids="),
         ("exrates", Subscription(["exrate", "trade"], asset_ids=["BTC"]), "no data types"),
+        ("exrates:ws://localhost/", TRADES, "no data types"),
+        ("exrates", Subscription(["exrate"], asset_ids=["BTC"], exchange_ids=["A"]), "filters by asset alone"),
+        ("exrates", Subscription((), asset_ids=["BTC"], symbol_ids=["A_"]), "filters by asset alone"),
+        ("emea", Subscription((), everything=True), r"write Subscription\(\[\"exrate\"\]"),
         ("emea", Subscription((), asset_ids=["BTC"]), r"write Subscription\(\[\"exrate\"\]"),
     ],
 )
@@ -166,10 +181,21 @@ def test_what_an_endpoint_cannot_serve(endpoint: str, member: Subscription, mess
         Scope(member).check_endpoint(endpoint_from(endpoint))
 
 
+def test_a_whole_id_without_its_dollar_is_a_prefix_on_ws_ds_too() -> None:
+    with pytest.warns(SubscriptionWarning, match=r"write 'A_SPOT_B_C\$' for this one"):
+        scope = Scope(Subscription(["trade"], symbol_ids=["A_SPOT_B_C"]))
+    with pytest.raises(ConfigurationError, match=r"'A_SPOT_B_C' is a prefix; name the symbols, each with its \$"):
+        scope.check_endpoint(endpoint_from("ds:a"))
+
+
 @pytest.mark.parametrize(
     ("endpoint", "member"),
     [
         ("ds:coinbase", TRADES),
+        ("ds:coinbase", Subscription(["trade"], symbol_ids=["ETH-USD$"])),
+        ("ds:coinbase", Subscription(["trade"], asset_ids=["BTC"])),
+        ("ds:coinbase", Subscription(["trade"], everything=True)),
+        ("exrates:wss://x.example/", Subscription((), everything=True, limit_ms_exrate=500)),
         ("exrates", Subscription((), asset_ids=["BTC"])),
         ("exrates", Subscription(["exrate"], asset_ids=["BTC"])),
         ("emea", Subscription(["trade"], exchange_ids=["COINBASE"])),

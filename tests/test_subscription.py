@@ -225,6 +225,28 @@ def test_wire_fields() -> None:
     }
 
 
+def test_the_products_have_wire_fields_of_their_own() -> None:
+    assert FULL.wire_fields("exrates") == {
+        name: value for name, value in FULL.wire_fields().items() if name != "subscribe_data_type"
+    }
+    direct = Subscription(["trade"], symbol_ids=[BTC, "ETH-USD$"], asset_ids=["BTC"])
+    assert direct.wire_fields("ds") == {
+        "subscribe_data_type": ["trade"],
+        "subscribe_filter_symbol_id": ["COINBASE_SPOT_BTC_USD", "ETH-USD"],
+        "subscribe_filter_asset_id": ["BTC"],
+    }
+    assert Subscription(["trade"], asset_ids=["BTC"]).wire_fields("ds").keys() == {
+        "subscribe_data_type",
+        "subscribe_filter_asset_id",
+    }
+
+
+def test_all_rates_have_to_be_meant() -> None:
+    with pytest.raises(ConfigurationError, match="needs data types"):
+        Subscription(())
+    assert Subscription((), everything=True).wire_fields("exrates") == {}
+
+
 def test_what_is_not_set_is_left_out() -> None:
     assert Subscription((), asset_ids=["BTC"]).wire_fields() == {"subscribe_filter_asset_id": ["BTC"]}
 

@@ -46,6 +46,8 @@ Examples:
   coinapi-ws stream trade quote --symbol 'COINBASE_SPOT_BTC_USD$'
   coinapi-ws stream trade book5 --symbol KRAKEN_ --endpoint emea --format json | jq .price
   coinapi-ws stream exrate --asset BTC/USD --simulate
+  coinapi-ws stream exrate --asset BTC/USD --endpoint exrates
+  coinapi-ws stream trade --symbol 'COINBASE_SPOT_BTC_USD$' --endpoint ds:coinbase
   coinapi-ws stream trade --symbol BITSTAMP_ --record trades.jsonl.gz --duration 60
   coinapi-ws stream trade --symbol BITSTAMP_ --recording trades.jsonl.gz"""
 
@@ -207,7 +209,8 @@ def _add_source(parser: ArgumentParser) -> None:
         "--endpoint",
         default="geo",
         metavar="NAME|URL",
-        help=f"{', '.join(NAMED_ENDPOINTS)}, ds:<exchange>, or a ws:// or wss:// URL (default: geo)",
+        help=f"{', '.join(NAMED_ENDPOINTS)}, ds:<exchange>, or a ws:// or wss:// URL, for the Exchange Rates product "
+        "exrates:URL (default: geo)",
     )
     sources.add_argument("--simulate", action="store_true", help="the embedded server's synthetic market")
     sources.add_argument("--recording", metavar="FILE", help="replay a recording through the embedded server")
@@ -280,6 +283,8 @@ def _add_simulator(parser: ArgumentParser) -> None:
     add("--recording", metavar="FILE", help="replay this to each client, not the synthetic market")
     add("--speed", type=_speed, metavar="X|max", help="of the recording (default: 1, as recorded)")
     add("--seed", type=int, metavar="N", help="of the synthetic market, and of chance in faults (default: 0)")
+    add("--direct-source", metavar="EXCHANGE", help="be WS DS of an exchange, such as COINBASE")
+    add("--exchange-rates", action="store_true", help="be the Exchange Rates product")
     add("--tls", action="store_true", help="speak TLS, as localhost, with certificates of its own")
     add("--ca-file", metavar="FILE", help="write the authority behind the certificates there (default: temporary)")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from ..decoding import Decoder
+from ..endpoints import endpoint_from
 from ..exceptions import ConfigurationError
 from ..messages import ExchangeRate, Message
 from ..recording import read_recording
@@ -45,7 +46,7 @@ def simulate(arguments: Namespace) -> int:
             problem = f"cannot listen: {error.strerror}; choose another --port"
             print(f"coinapi-ws: error: {problem}", file=sys.stderr)
             return _FAILED
-        example = _example(simulator.recording, simulator.url)
+        example = _example(simulator)
         if simulator.has_certificates:
             example += ["--ca-file", _write_authority(simulator, ca_file, stack)]
         elif ca_file is not None:
@@ -63,10 +64,12 @@ def running_simulator(recording: str | None, **options: Any) -> Iterator[Simulat
 
 
 def _simulator(scenario: str | None, options: dict[str, Any]) -> Simulator:
-    if scenario is None:
-        return Simulator(**options)
     try:
-        return Simulator.from_scenario(scenario, **options)
+        return Simulator(**options) if scenario is None else Simulator.from_scenario(scenario, **options)
+    except ConfigurationError:
+        raise
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
     except OSError as error:
         raise ConfigurationError(f"cannot read {scenario}: {error.strerror}") from None
 
@@ -116,12 +119,17 @@ def _wait_for_the_end(simulator: Simulator) -> NoReturn:
         simulator.settle()
 
 
-def _example(recording: str | os.PathLike[str] | None, url: str) -> list[str]:
+def _example(simulator: Simulator) -> list[str]:
     """Return a command that shows what this server has."""
     types, filters = ["trade", "quote", "book5"], ["--symbol", "COINBASE_SPOT_BTC_USD$", "--symbol", "KRAKEN_"]
-    if recording is not None:
+    product = endpoint_from(simulator.endpoint).product
+    if product == "exrates":
+        types, filters = ["exrate"], ["--asset", "BTC"]
+    elif product == "ds":
+        filters = ["--asset", "BTC"]  # which is possible with any exchange
+    elif simulator.recording is not None:
         decoder = Decoder()
-        frames = [decoder.decode(frame.frame) for frame in islice(read_recording(recording), _LOOK_FRAMES)]
+        frames = [decoder.decode(frame.frame) for frame in islice(read_recording(simulator.recording), _LOOK_FRAMES)]
         messages = [frame for frame in frames if isinstance(frame, Message) and frame.type in KNOWN_DATA_TYPES]
         types = sorted({message.type for message in messages}) or ["trade"]
         symbols = {symbol for message in messages if (symbol := getattr(message, "symbol_id", None))}
@@ -129,4 +137,4 @@ def _example(recording: str | os.PathLike[str] | None, url: str) -> list[str]:
         assets = sorted({str(rate.asset_id_base) for rate in messages if isinstance(rate, ExchangeRate)})
         filters = [part for exchange in exchanges for part in ("--symbol", exchange)]
         filters += [part for asset in assets for part in ("--asset", asset)]
-    return ["coinapi-ws", "stream", *types, *(filters or ["--everything"]), "--endpoint", url]
+    return ["coinapi-ws", "stream", *types, *(filters or ["--everything"]), "--endpoint", simulator.endpoint]

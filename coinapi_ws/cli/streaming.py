@@ -91,12 +91,11 @@ def subscriptions_of(arguments: Namespace) -> list[Subscription]:
         "period_ids": arguments.period,
     }
     others = [name for name in types if name != "exrate"]
-    if arguments.asset and "exrate" in types:
-        if not others and endpoint_from(arguments.endpoint).product == "exrates":
-            # That product has no data types.
-            return [Subscription((), asset_ids=arguments.asset)]
-        if others and (arguments.symbol or arguments.exchange):
-            return [Subscription(others, **by_symbol), Subscription(["exrate"], asset_ids=arguments.asset)]
+    if arguments.asset and "exrate" in types and others and (arguments.symbol or arguments.exchange):
+        return [Subscription(others, **by_symbol), Subscription(["exrate"], asset_ids=arguments.asset)]
+    is_filtered = bool(arguments.asset) or arguments.everything
+    if is_filtered and not others and endpoint_from(arguments.endpoint).product == "exrates":
+        types = []  # that product has none
     return [Subscription(types, asset_ids=arguments.asset, everything=arguments.everything, **by_symbol)]
 
 

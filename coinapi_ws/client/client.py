@@ -364,7 +364,7 @@ class Client:
         worker, now_ns = self._worker, time.time_ns()
         counted, queue, dispatcher = worker.statistics, worker.queue, worker.dispatcher
         last_ns = counted.last_received_ns
-        surplus, jumps = counted.with_sessions(worker.supervisor.connections())
+        surplus, jumps = counted.of_sessions()
         return ClientStats(
             messages=dict(counted.messages),
             bytes=dict(counted.bytes),
@@ -381,8 +381,10 @@ class Client:
             surplus=surplus,
             jumps=jumps,
             reconnects=max(0, counted.lives - 1),
+            disconnects=dict(counted.ends),
             gaps=dict(counted.gaps),
             callback_failures=dispatcher.failures,
+            last_message_ns=last_ns,
             last_message_age=None if last_ns is None else (now_ns - last_ns) / NANOSECONDS_PER_SECOND,
             latency=counted.latency(now_ns),
             disconnected=self.disconnected,

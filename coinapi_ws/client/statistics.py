@@ -1,13 +1,13 @@
 """What the client counts, cheap enough to be always on.
 
 What comes is counted by the I/O thread, what is delivered by whoever decodes it; any may read, and sees each number
-whole. What a connection that has ended had counted may be missing, or counted twice, while it is added.
+whole. What only grows never looks smaller than before, also while a connection ends.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -54,11 +54,13 @@ class ClientStats:
       ``dropped``, ``conflated``: left out by a queue policy, or by closing with a full queue, and told by ``Dropped``;
       ``duplicates``: left out by a handover; ``undelivered``: came or waited when no callback might
       start any more.
-    - ``reconnects``: connections that went live after the first one, second ones of handovers included.
+    - ``reconnects``: connections that went live after the first one, second ones of handovers included;
+      ``disconnects``: connections that ended, and attempts that failed, by the value of their ``Cause``.
     - ``gaps``: ``SequenceGap`` and ``ConnectionGap`` events, by class name.
     - ``callback_failures``: how often a callback raised.
-    - ``last_message_age`` in seconds; ``latency``, None where nothing came lately; ``disconnected``: how the last
-      connection ended.
+    - ``last_message_ns``: when the last message came, nanoseconds since the epoch by this machine's clock, and
+      ``last_message_age``, seconds since then; ``latency``, None where nothing came lately; ``disconnected``: how the
+      last connection ended.
     """
 
     messages: Mapping[str, int]
@@ -76,8 +78,10 @@ class ClientStats:
     surplus: int
     jumps: Mapping[tuple[str, str], int]
     reconnects: int
+    disconnects: Mapping[str, int]
     gaps: Mapping[str, int]
     callback_failures: int
+    last_message_ns: int | None
     last_message_age: float | None
     latency: Latency | None
     disconnected: Disconnected | None
@@ -101,11 +105,12 @@ class Statistics:
         self.surplus = 0
         self.duplicates = 0
         self.lives = 0
+        self.ends: dict[str, int] = {}
         self.last_received_ns: int | None = None
-        #: Two threads may add what two sessions have counted, and gaps.
-        self._lock = threading.Lock()
-        #: Sessions that have ended, of which not all is decoded, or the other way round.
-        self._ending: list[Counted] = []
+        #: Two threads may add what two sessions have counted, and gaps. A signal handler may ask in the middle of that.
+        self._lock = threading.RLock()
+        #: Sessions that count themselves, and whether their end is half known.
+        self._sessions: dict[Counted, bool] = {}
         self._latencies: Newest[tuple[int, int]] = Newest(_LATENCIES)
         #: Messages by the second in which they came.
         self._seconds: dict[int, int] = {}
@@ -152,29 +157,34 @@ class Statistics:
         if first is not None and time_text_of(first) is not None:
             self._latencies.append((first.received_ns, first.received_ns - time_ns_of(first)))
 
+    def count_end(self, ending: Disconnected) -> None:
+        """Count a connection that ended, or did not come about."""
+        cause = ending.cause.value
+        self.ends[cause] = self.ends.get(cause, 0) + 1
+
+    def begin_session(self, session: Counted) -> None:
+        """Count what a session counts, from now on."""
+        with self._lock:
+            self._sessions[session] = False
+
     def end_session(self, session: Counted) -> None:
-        """Add what a session has counted, the second time this is called.
+        """Keep what a session has counted and let go of it, the second time this is called.
 
         That is once when the connection is gone, and once when the last of its frames is decoded, by whichever thread.
         """
         with self._lock:
-            if session not in self._ending:
-                self._ending.append(session)
+            if not self._sessions[session]:
+                self._sessions[session] = True
                 return
-            self._ending.remove(session)
-            stats = session.stats()
-            self.surplus += stats.surplus
-            for pair, jumps in stats.jumps.items():
-                self.jumps[pair] = self.jumps.get(pair, 0) + jumps
+            del self._sessions[session]
+            self.surplus += _add_jumps(session, self.jumps)
 
-    def with_sessions(self, sessions: Iterable[Counted]) -> tuple[int, dict[tuple[str, str], int]]:
-        """Return surplus and jumps of all sessions, these included, which are up."""
-        surplus, jumps = self.surplus, dict(self.jumps)
-        for session in dict.fromkeys([*self._ending, *sessions]):
-            stats = session.stats()
-            surplus += stats.surplus
-            for pair, count in stats.jumps.items():
-                jumps[pair] = jumps.get(pair, 0) + count
+    def of_sessions(self) -> tuple[int, dict[tuple[str, str], int]]:
+        """Return surplus and jumps of all sessions that ever were."""
+        with self._lock:
+            surplus, jumps = self.surplus, dict(self.jumps)
+            for session in self._sessions:
+                surplus += _add_jumps(session, jumps)
         return surplus, jumps
 
     def rate(self, now: float) -> float:
@@ -192,6 +202,14 @@ class Statistics:
         return Latency(
             p50=_percentile(late, 50), p99=_percentile(late, 99), max=late[-1] / NANOSECONDS_PER_SECOND, count=len(late)
         )
+
+
+def _add_jumps(session: Counted, jumps: dict[tuple[str, str], int]) -> int:
+    """Add what a session has counted of each pair, and return its surplus."""
+    stats = session.stats()
+    for pair, count in stats.jumps.items():
+        jumps[pair] = jumps.get(pair, 0) + count
+    return stats.surplus
 
 
 def _percentile(ascending: list[int], percent: int) -> float:

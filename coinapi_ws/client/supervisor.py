@@ -176,6 +176,7 @@ class Supervisor:
             if (ending := connection.disconnected) is not None:
                 endings.append(ending)
                 self.disconnected = ending
+                self._statistics.count_end(ending)
         self._current = self._takeover = None
         self._move(ClientState.CLOSED)
         self._give([*endings, *self._gaps.end()])
@@ -264,8 +265,13 @@ class Supervisor:
     def _attempt(self) -> None:
         self._retry_at = None
         self._move(ClientState.CONNECTING)
-        self._current = self._connect(self.scope)
+        self._current = self._new_connection()
         self._take(self._current, self._current.start())
+
+    def _new_connection(self) -> SelectorConnection:
+        connection = self._connect(self.scope)
+        self._statistics.begin_session(connection)
+        return connection
 
     def _take(self, connection: SelectorConnection, items: list[Item]) -> None:
         """Count, decode, merge and deliver what came of a connection, then do what it asks for."""
@@ -367,6 +373,7 @@ class Supervisor:
     def _end_of(self, connection: SelectorConnection, ending: Disconnected) -> None:
         LOGGER.info("disconnected: %s", ending.summary())
         self.disconnected = ending
+        self._statistics.count_end(ending)
         takeover = self._takeover
         if takeover is not None and takeover.second is not None:
             self._takeover, self._merging = None, takeover
@@ -456,7 +463,7 @@ class Supervisor:
         assert self._delivered is not None
         before = None if self._merging is None else self._merging.handover
         self._end_merging()
-        second = self._connect(self.scope)
+        second = self._new_connection()
         takeover.begin(second, Handover(self._delivered, before))
         self._take(second, second.start())
 

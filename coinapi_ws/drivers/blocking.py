@@ -248,11 +248,11 @@ def connect(
     """Connect, send the hello, and return a :class:`Stream` to iterate; blocks until then.
 
     ``api_key`` None takes the key from the environment variable COINAPI_API_KEY. ``endpoint`` is "geo", "ncsa", "emea",
-    "apac", "exrates", "ds:<exchange>" or a ``ws://`` or ``wss://`` URL. ``heartbeats=False`` hides heartbeats from the
-    iteration; ``request_heartbeats=False`` does not ask the server for any. ``ssl`` replaces the default context, which
-    verifies with certifi's roots. ``resolve`` takes host and port and returns addresses. ``proxy`` is a URL
-    ``http://[user:password@]host:port``, ``socks5h://…`` or ``socks5://…``, None for none, or by default what the
-    environment says; :class:`Options` explains it, and the rest.
+    "apac", "exrates", "ds:<exchange>" or a ``ws://`` or ``wss://`` URL; see :func:`endpoint_from` for URLs of the other
+    products. ``heartbeats=False`` hides heartbeats from the iteration; ``request_heartbeats=False`` does not ask the
+    server for any. ``ssl`` replaces the default context, which verifies with certifi's roots. ``resolve`` takes host
+    and port and returns addresses. ``proxy`` is a URL ``http://[user:password@]host:port``, ``socks5h://…`` or
+    ``socks5://…``, None for none, or by default what the environment says; :class:`Options` explains it, and the rest.
 
     The server proves nothing until data comes: a refused key or scope is raised by the first iteration.
     Raises ``ConfigurationError`` before any connection; ``ConnectError`` and its kinds, ``AuthenticationError``,

@@ -34,7 +34,7 @@ class Reader:
     def __init__(self, options: Options, scope: Scope) -> None:
         self._decoder = Decoder(options.numbers, keep_raw=options.keep_raw)
         self._sequences = Sequences(reports_all=options.all_sequence_gaps)
-        self._surplus = None if options.deliver_surplus else Surplus(scope)
+        self._surplus = None if options.deliver_surplus else Surplus(scope, options.endpoint.product)
         self._types: dict[str, FrameType] = {}
         self._by_tail: dict[str, FrameType] = {}
 

@@ -440,7 +440,8 @@ class Session:
             fields["heartbeat"] = self._options.request_heartbeats
             if self._options.auth == "hello" and self._options.api_key is not None:
                 fields["apikey"] = HiddenText(self._options.api_key.reveal())
-        return HiddenText(json.dumps(fields | frame.subscription.wire_fields(), separators=(",", ":")))
+        fields |= frame.subscription.wire_fields(self._options.endpoint.product)
+        return HiddenText(json.dumps(fields, separators=(",", ":")))
 
     def _send_ping(self, now: float) -> None:
         self._ping_count += 1

@@ -38,7 +38,9 @@ What the vendor documents or was captured from the live service:
   says so in headers: ``X-WsRequestsPerIpLimit-``, ``X-WsHelloPerIpLimit-`` (Limit, Remaining, WindowSizeMs, on errors
   RetryAfterMs) and ``X-ConcurrencyLimit-`` (Limit, Remaining).
 - A ``reconnect`` notice says that the server will close within so many seconds; a new connection stays.
-- WS DS (``direct_source``) takes exact symbol ids and no exchange filter, and stays open after an unknown symbol.
+- WS DS (``direct_source``) takes exact symbol ids, or the exchange's own names of them, and no exchange filter, and
+  stays open after an unknown symbol.
+- Exchange Rates (``exchange_rates``) takes no data types, an asset filter or none for all rates, and sends ``exrate``.
 
 What is our own reading, since the vendor leaves it open or we could not see it:
 
@@ -57,12 +59,11 @@ What is our own reading, since the vendor leaves it open or we could not see it:
 - With ``key_check="upgrade"`` a wrong or missing key is refused with 401, one without any privilege with 403.
 - The close after a ``reconnect`` notice has the code 1001.
 - WS DS has no rates. A symbol id may end in ``$`` there too. An error for each unknown symbol comes first, then what
-  is known. The simulator takes any path and has one exchange.
+  is known. The simulator takes any path and has one exchange, and of a recording it knows the ids of symbols alone.
 - An update limit leaves frames out, and the sequence counts those that are sent.
 - L3 entries of MATCH and SUBTRACT say how much was taken off, UPDATE the new size, DELETE the size that is
   gone.
-- It is the Market Data product, or WS DS: a hello without data types, as the Exchange Rates product takes it, is
-  refused.
+- Exchange Rates takes the data type ``exrate`` too, and refuses any other one, and every filter but the one by asset.
 - Only ``COINBASE`` has ``book_l3``. ``connectivity_status`` is accepted and sends nothing. Periods are 1SEC,
   5SEC, 1MIN, 5MIN, 15MIN, 1HRS, 1DAY. Metadata is sent again every five minutes.
 - The market begins with the first scope that any client sets. Candles are summed by ``time_exchange``.

@@ -56,6 +56,7 @@ class Settings:
     speed: float | None
     loop: bool
     direct_source: str | None
+    exchange_rates: bool
     market_start_ns: int | None
     #: The wall clock when the first connection comes; None leaves it as it is.
     start_time_ns: int | None

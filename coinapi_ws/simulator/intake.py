@@ -13,6 +13,7 @@ from .connection import ServerConnection
 from .conversation import Conversation, ConversationSettings
 from .feeds import Feed, MarketFeed
 from .gate import Gate
+from .instruments import INSTRUMENTS
 from .market import Market
 from .replay import PreparedRecording, Replay
 from .scope import Product
@@ -83,10 +84,12 @@ class Intake:
     def _product(self) -> Product:
         exchange_id = self._settings.direct_source
         if exchange_id is None:
-            return Product()
+            return Product(is_exchange_rates=self._settings.exchange_rates)
         streams = self._market.streams if self._recording is None else self._recording.streams
         ours = {s.symbol_id for s in streams if s is not None and s.exchange_id == exchange_id}
-        return Product(exchange_id, frozenset(symbol_id for symbol_id in ours if symbol_id is not None))
+        names = {symbol_id: symbol_id for symbol_id in ours if symbol_id is not None}
+        names |= {i.exchange_symbol: i.symbol_id for i in INSTRUMENTS if i.symbol_id in ours}
+        return Product(exchange_id, names)
 
     def _new_feed(self, tampering: Tampering, wall_offset_ns: int) -> Feed:
         product, settings = self._conversation_settings.product, self._settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,21 +38,41 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Product:
-    """Which of the vendor's products this is: Market Data, or WS DS of one exchange, with its symbols."""
+    """Which of the vendor's products this is: Market Data, Exchange Rates, or WS DS of one exchange.
+
+    ``symbol_ids`` are those of WS DS, by each name that it knows them by.
+    """
 
     exchange_id: str | None = None
-    symbol_ids: frozenset[str] = frozenset()
+    symbol_ids: Mapping[str, str] = field(default_factory=dict)
+    is_exchange_rates: bool = False
 
     @property
     def data_types(self) -> tuple[str, ...]:
         """What can be subscribed; rates are no exchange's."""
+        if self.is_exchange_rates:
+            return ("exrate",)
         return DATA_TYPES if self.exchange_id is None else tuple(kind for kind in DATA_TYPES if kind != "exrate")
+
+    @property
+    def refused_filters(self) -> tuple[str, ...]:
+        """The filters that it does not take."""
+        if self.is_exchange_rates:
+            return ("symbol_ids", "exchange_ids", "period_ids")
+        return () if self.exchange_id is None else ("exchange_ids",)
 
     def has(self, stream: Stream) -> bool:
         """Tell whether a stream is part of the product."""
-        return self.exchange_id is None or (
-            stream.type in self.data_types and stream.exchange_id in (None, self.exchange_id)
+        return stream.type in self.data_types and (
+            self.exchange_id is None or stream.exchange_id in (None, self.exchange_id)
         )
+
+    def symbol_filter(self, text: str) -> str:
+        """Return a symbol filter as Market Data has it: WS DS takes whole names, also those of the exchange."""
+        if self.exchange_id is None:
+            return text
+        name = text.removesuffix("$")
+        return f"{self.symbol_ids.get(name, name)}$"
 
     def unknown_symbols(self, message: ClientMessage) -> list[str]:
         """Return the symbol ids of a message that WS DS answers with an error. Elsewhere they are prefixes."""
@@ -150,7 +170,7 @@ def check_type(value: dict[str, object], *, is_first: bool) -> str:
 
 def check(kind: str, value: dict[str, object], product: Product) -> ClientMessage:
     """Return the checked message; raise `Refused` with the error for the client."""
-    data_types = _texts(value, "subscribe_data_type")
+    data_types = _texts(value, "subscribe_data_type") or (("exrate",) if product.is_exchange_rates else ())
     if not data_types:
         raise Refused("Missing required field 'subscribe_data_type'")
     for data_type in data_types:
@@ -158,11 +178,11 @@ def check(kind: str, value: dict[str, object], product: Product) -> ClientMessag
             allowed = ", ".join(product.data_types)
             raise Refused(f"Subscribed data type {_shown(data_type)} is invalid. Allowed values: {allowed}")
     filters = {name: _texts(value, key) for name, key in _FILTERS.items()}
-    if product.exchange_id is not None:
-        if filters["exchange_ids"]:
-            raise Refused("Filter 'subscribe_filter_exchange_id' is not supported")
-        filters["symbol_ids"] = tuple(f"{symbol.removesuffix('$')}$" for symbol in filters["symbol_ids"])
-    if kind != "unsubscribe":
+    for name in product.refused_filters:
+        if filters[name]:
+            raise Refused(f"Filter '{_FILTERS[name]}' is not supported")
+    filters["symbol_ids"] = tuple(map(product.symbol_filter, filters["symbol_ids"]))
+    if kind != "unsubscribe" and not product.is_exchange_rates:
         _check_filters(data_types, filters)
     heartbeat = value.get("heartbeat")
     if heartbeat is not None and not isinstance(heartbeat, bool):

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 from .certificates import Certificates
 from .checking import checked
@@ -34,7 +35,8 @@ class Simulator:
     Where and what: ``host`` and ``port`` to listen on (port 0: a free one); ``seed`` of the synthetic market
     and of chance in faults; ``recording``, the path of a recording to replay instead, with ``speed`` (a factor,
     or None for as fast as each client takes it) and ``loop``; ``clock``, a `Clock` such as `VirtualClock`;
-    ``direct_source``, the id of an exchange: WS DS of that exchange. ``market_start_ns``, nanoseconds since the
+    ``direct_source``, the id of an exchange: WS DS of that exchange; ``exchange_rates=True``: the Exchange Rates
+    product. ``market_start_ns``, nanoseconds since the
     epoch: simulators with the same seed and this have the same market, so that one can take over from another
     (None: the market begins with the first scope); `start` walks there, some five seconds an hour, one at most.
     ``start_time_ns``: the market's wall clock when the first connection comes; with the same seed, the same
@@ -71,6 +73,7 @@ class Simulator:
         loop: bool = False,
         clock: Clock | None = None,
         direct_source: str | None = None,
+        exchange_rates: bool = False,
         market_start_ns: int | None = None,
         start_time_ns: int | None = None,
         api_keys: Iterable[str] | Mapping[str, Iterable[str] | None] | None = None,
@@ -88,6 +91,8 @@ class Simulator:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         _check_source(recording, speed, loop, direct_source)
+        if exchange_rates and direct_source is not None:
+            raise ValueError("exchange_rates and direct_source are two products; make a simulator of each")
         clock = SystemClock() if clock is None else clock
         _check_start(market_start_ns, start_time_ns, clock)
         if tls and ssl_context is not None:
@@ -106,6 +111,7 @@ class Simulator:
             speed=speed,
             loop=loop,
             direct_source=direct_source,
+            exchange_rates=exchange_rates,
             market_start_ns=market_start_ns,
             start_time_ns=start_time_ns,
             ping_interval_ns=_interval_ns("ping_interval", ping_interval),
@@ -167,10 +173,18 @@ class Simulator:
     @property
     def url(self) -> str:
         """What to connect to; with TLS by the name localhost, so that a certificate can be checked."""
+        settings = self._engine.settings
+        exchange_id = settings.direct_source
+        path = "/v1/" if exchange_id is None else f"/md/ws-ds-{quote(exchange_id.lower(), safe='')}/"
         if self._engine.ssl_context is not None:
-            return f"wss://localhost:{self.port}/v1/"
-        host = self._engine.settings.host
-        return f"ws://[{host}]:{self.port}/v1/" if ":" in host else f"ws://{host}:{self.port}/v1/"
+            return f"wss://localhost:{self.port}{path}"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        return f"ws://{host}:{self.port}{path}"
+
+    @property
+    def endpoint(self) -> str:
+        """The `url` as this package's clients take it, which have to know the product: ``exrates:URL`` for that one."""
+        return f"exrates:{self.url}" if self._engine.settings.exchange_rates else self.url
 
     @property
     def recording(self) -> str | os.PathLike[str] | None:

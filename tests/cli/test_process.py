@@ -174,8 +174,55 @@ def test_simulate_replays_a_recording(start, recording) -> None:
     ],
 )
 def test_simulate_suggests_what_a_recording_has(recording, frames: list[str], scope: str) -> None:
-    url = "ws://127.0.0.1:1/v1/"
-    assert _example(str(recording(*frames)), url) == ["coinapi-ws", "stream", *scope.split(), "--endpoint", url]
+    with Simulator(recording=recording(*frames)) as simulator:
+        assert _example(simulator) == ["coinapi-ws", "stream", *scope.split(), "--endpoint", simulator.url]
+
+
+@pytest.mark.parametrize(("product", "count"), [(["--direct-source", "KRAKEN"], 5), (["--exchange-rates"], 3)])
+def test_simulate_suggests_what_another_product_has(start, product: list[str], count: int) -> None:
+    server = start("simulate", *product)
+    url, example = server.line().strip(), shlex.split(server.line())
+    assert example[-1].endswith(url)
+    client = start(*example[1:], "--count", str(count), "--format", "json")
+    messages = [json.loads(line) for line in client.result().out.splitlines()]
+    assert len(messages) == count
+    shown = {message.get("symbol_id", message["type"]) for message in messages}
+    assert shown <= {"KRAKEN_SPOT_BTC_USD", "exrate"}
+    server.interrupt()
+    assert server.result().code == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--direct-source", "NYSE"], "there is no exchange 'NYSE'; there are BITSTAMP"),
+        (["--direct-source", "KRAKEN", "--exchange-rates"], "are two products; make a simulator of each"),
+        (["--seed", "-1"], "seed must be 0 or more"),
+    ],
+)
+def test_what_simulate_cannot_be_is_wrong_usage(run, arguments: list[str], problem: str) -> None:
+    result = run("simulate", *arguments)
+    assert result.code == 2
+    assert problem in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (
+            "trade --symbol COINBASE_ --endpoint ds:coinbase",
+            "'COINBASE_' is a prefix; name the symbols, each with its $",
+        ),
+        ("trade --exchange COINBASE --endpoint ds:coinbase", "WS DS takes no exchange filter"),
+        ("trade --asset BTC --endpoint exrates", "write: stream exrate --asset BTC/USD --endpoint exrates"),
+        ("exrate --asset BTC --symbol A_ --endpoint exrates", "filters by asset alone"),
+        ("exrate --endpoint exrates", "exrate needs an asset filter; add --asset BTC/USD"),
+    ],
+)
+def test_what_a_product_cannot_serve_is_wrong_usage(run, monkeypatch, canary_key, arguments: str, problem: str) -> None:
+    monkeypatch.setenv("COINAPI_API_KEY", canary_key)
+    result = run("stream", *arguments.split())
+    assert (result.code, problem in result.err) == (2, True), result.err
 
 
 def test_a_server_whose_thread_died_does_not_stay_silent(run, monkeypatch) -> None:

@@ -156,6 +156,8 @@ def test_types_by_asset_alone_are_one_hello(run) -> None:
     ("command", "subscriptions"),
     [
         ("exrate --asset BTC/USD --endpoint exrates", [Subscription((), asset_ids=["BTC/USD"])]),
+        ("exrate --asset BTC --endpoint exrates:ws://localhost/", [Subscription((), asset_ids=["BTC"])]),
+        ("exrate --everything --endpoint exrates", [Subscription((), everything=True)]),
         ("exrate --asset BTC/USD", [Subscription(["exrate"], asset_ids=["BTC/USD"])]),
         ("exrate trade --asset BTC --endpoint exrates", [Subscription(["exrate", "trade"], asset_ids=["BTC"])]),
         ("trade --asset BTC --symbol A_", [Subscription(["trade"], asset_ids=["BTC"], symbol_ids=["A_"])]),

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -56,7 +57,7 @@ def test_all_counts_of_two_connections(make_client: MakeClient) -> None:
         client = make_client(url, BTC_TRADES, ETH_QUOTES)
         empty = client.stats()
         assert (empty.messages, empty.delivered, empty.reconnects) == ({}, 0, 0)
-        assert empty.last_message_age is empty.latency is empty.disconnected is None
+        assert empty.last_message_age is empty.last_message_ns is empty.latency is empty.disconnected is None
         trades, gaps = client.on(Trade, Heard()), client.on(ConnectionGap, Heard())
         client.on(Live, lambda live: 1 / 0)
         client.start()
@@ -80,10 +81,13 @@ def test_all_counts_of_two_connections(make_client: MakeClient) -> None:
     assert stats.dropped == stats.conflated == stats.undelivered == 0
     assert stats.reconnects == 1
     assert stats.gaps == {"ConnectionGap": 1}
+    assert stats.disconnects == {"network": 1, "local": 1}
     assert stats.callback_failures == 2
     assert stats.disconnected is client.disconnected
     assert stats.last_message_age is not None
     assert 0 <= stats.last_message_age < 60
+    assert stats.last_message_ns is not None
+    assert 0 <= time.time_ns() - stats.last_message_ns < 60e9
     assert stats.latency is not None
     assert stats.latency.count >= 2
     assert stats.latency.p50 <= stats.latency.p99 <= stats.latency.max
@@ -171,7 +175,7 @@ def test_a_connection_that_ends_while_the_queue_is_full_is_let_go(make_client: M
         eventually(lambda: client.stats().delivered == 2)
         assert client.close()
     assert client.stats().dropped == 1
-    assert client._worker.statistics._ending == []
+    assert client._worker.statistics._sessions == {}
 
 
 def test_the_rate_is_of_the_last_seconds(make_client: MakeClient, simulator: Simulator, virtual: VirtualClock) -> None:

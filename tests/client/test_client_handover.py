@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from client_harness import BTC, START_NS, Life
@@ -14,6 +16,7 @@ from coinapi_ws import (
     ClientState,
     ConnectionGap,
     Disconnected,
+    ExchangeRate,
     HandedOver,
     HandoverFailed,
     Live,
@@ -97,9 +100,12 @@ class Pair:
 
 
 @pytest.fixture
-def pair(live_it: LiveIt, virtual: VirtualClock) -> Iterator[Pair]:
+def pair(live_it: LiveIt, virtual: VirtualClock, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Market Data, or with the parameter what it says."""
+    product: dict[str, Any] = getattr(request, "param", {})
+
     def same_market() -> Simulator:
-        return Simulator(seed=7, clock=virtual, market_start_ns=START_NS)
+        return Simulator(seed=7, clock=virtual, market_start_ns=START_NS, **product)
 
     with same_market() as first, same_market() as second:
         yield Pair(live_it, virtual, first, second)
@@ -124,6 +130,43 @@ def test_nothing_is_missing_and_nothing_comes_twice(pair: Pair, first_lags: floa
     assert [ended.cause for ended in life.of(Disconnected)] == [Cause.NOTICE]
     assert len(life.supervisor.connections()) == 1
     assert (pair.first.connections, pair.second.connections) == (0, 2)
+
+
+@pytest.mark.parametrize("pair", [{"direct_source": "COINBASE"}], indirect=True)
+def test_ws_ds_is_handed_over_as_any_other(pair: Pair) -> None:
+    life = pair.client()
+    pair.go(5)
+    pair.first.announce_reconnect(6, successor=pair.second)
+    pair.until(HandedOver)
+    pair.go(20)
+    pair.compare()
+    assert life.of(ConnectionGap) == life.of(HandoverFailed) == []
+    assert "$" not in "".join(pair.first.received)
+
+
+def test_rates_are_handed_over_and_come_once(live_it: LiveIt, virtual: VirtualClock) -> None:
+    options: dict[str, Any] = {"seed": 7, "clock": virtual, "market_start_ns": START_NS, "exchange_rates": True}
+    with Simulator(**options) as first, Simulator(**options) as second:
+        life = live_it(
+            first.endpoint, scope=Scope(Subscription((), asset_ids=["BTC/USD"])), on_reconnect_notice="handover"
+        ).start()
+
+        def go(seconds: float) -> None:
+            for _ in range(round(seconds / STEP_SECONDS)):
+                virtual.advance(STEP_SECONDS)
+                life.advance(STEP_SECONDS)
+                life.settle(first)
+                life.settle(second)
+
+        life.settle(first)
+        go(5)
+        first.announce_reconnect(6, successor=second)
+        go(20)
+        assert len(life.of(HandedOver)) == 1
+        moments = [rate.time_ns for rate in life.of(ExchangeRate)]
+    assert moments == sorted(set(moments))
+    assert max(after - before for before, after in pairwise(moments)) < 1_500_000_000
+    assert life.of(ConnectionGap) == life.of(HandoverFailed) == []
 
 
 def test_it_is_told_in_order(pair: Pair) -> None:

@@ -54,6 +54,14 @@ def test_the_first_connect_comes_at_once(live_it: LiveIt, listener: Listener) ->
     assert len(life.made) == 1
 
 
+def test_attempts_that_fail_are_counted_by_cause(live_it: LiveIt, nobody: str) -> None:
+    life = live_it(nobody).start()
+    for attempts in (1, 2, 3):
+        life.ended()
+        assert life.statistics.ends == {"network": attempts}
+        life.advance(100)
+
+
 def test_nothing_happens_before_the_timer_says_so(live_it: LiveIt, listener: Listener) -> None:
     life = live_it(url_of(listener))
     life.supervisor.start(life.scope)

@@ -136,27 +136,57 @@ class Session:
 def test_sessions_are_added_up_once_they_are_gone_and_decoded() -> None:
     counted = Statistics()
     first, second, current = Session(2, A=1), Session(3, A=4, B=5), Session(10)
+    for session in (first, second, current):
+        counted.begin_session(session)
     for session in (first, second, first):
         counted.end_session(session)
     second.counts = Session(4, A=4, B=6).counts
-    assert counted.with_sessions([second, current]) == (16, {("book", "A"): 5, ("book", "B"): 6})
+    assert counted.of_sessions() == (16, {("book", "A"): 5, ("book", "B"): 6})
     counted.end_session(second)
-    assert counted.with_sessions([current]) == (16, {("book", "A"): 5, ("book", "B"): 6})
+    assert counted.of_sessions() == (16, {("book", "A"): 5, ("book", "B"): 6})
     assert (counted.surplus, counted.jumps) == (6, {("book", "A"): 5, ("book", "B"): 6})
 
 
+def test_no_count_shrinks_while_a_session_is_added() -> None:
+    counted, begin, done = Statistics(), threading.Barrier(2), threading.Event()
+    seen: list[tuple[int, int]] = []
+
+    def look() -> None:
+        begin.wait()
+        while not done.is_set():
+            surplus, jumps = counted.of_sessions()
+            seen.append((surplus, sum(jumps.values())))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    begin.wait()
+    for _ in range(500):
+        session = Session(3, A=1, B=2)
+        counted.begin_session(session)
+        counted.end_session(session)
+        time.sleep(0)
+        counted.end_session(session)
+    done.set()
+    looker.join()
+    assert seen == sorted(seen)
+    assert counted.of_sessions() == (1500, {("book", "A"): 500, ("book", "B"): 1000})
+
+
 def test_two_sessions_are_not_added_at_once() -> None:
-    counted, locked = Statistics(), []
+    counted, could_look = Statistics(), []
 
     class Last(Session):
         def stats(self) -> SessionStats:
-            locked.append(counted._lock.locked())
+            other = threading.Thread(target=lambda: could_look.append(counted._lock.acquire(blocking=False)))
+            other.start()
+            other.join()
             return self.counts
 
     session = Last(2)
+    counted.begin_session(session)
     counted.end_session(session)
     counted.end_session(session)
-    assert (locked, counted.surplus) == ([True], 2)
+    assert (could_look, counted.surplus) == ([False], 2)
 
 
 def test_latency_is_from_time_coinapi_to_the_arrival() -> None:

@@ -50,6 +50,21 @@ def test_what_no_member_asked_for_is_dropped(message: Message, dropped: bool) ->
     assert surplus.dropped == 2 * dropped
 
 
+@pytest.mark.parametrize("name", ["A-USD$", "a_usd_perp$"])
+def test_ws_ds_may_have_been_asked_by_the_exchange_s_own_name(name: str) -> None:
+    scope = Scope(Subscription(["trade"], symbol_ids=[name]), QUOTES_B)
+    direct, market = Surplus(scope, "ds"), Surplus(scope)
+    assert [surplus.drops(Trade(symbol_id=A)) for surplus in (direct, market)] == [False, True]
+    assert [surplus.drops(Quote(symbol_id=A)) for surplus in (direct, market)] == [True, True]
+    assert [surplus.drops(Quote(symbol_id=B)) for surplus in (direct, market)] == [False, False]
+
+
+def test_ws_ds_drops_what_was_not_asked_for_by_any_name() -> None:
+    surplus = Surplus(Scope(TRADES_A, QUOTES_B), "ds")
+    assert surplus.drops(Trade(symbol_id=B))
+    assert not surplus.drops(Trade(symbol_id=A))
+
+
 def test_periods_and_pairs_are_told_apart() -> None:
     surplus = Surplus(
         Scope(

@@ -99,6 +99,25 @@ def test_unknown_symbols_get_an_error_each_and_known_ones_stream(
         assert simulator.frames_sent["error"] == 3
 
 
+@pytest.mark.parametrize("suffix", ["", "$"])
+def test_the_exchange_s_own_name_of_a_symbol_will_do(clock: VirtualClock, dial: Dial, suffix: str) -> None:
+    with Simulator(clock=clock, direct_source="COINBASE") as simulator:
+        peer = dial(simulator.url)
+        peer.hello("trade", symbol_id=["ETH-USD" + suffix, BTC, "XBT/USD" + suffix])
+        assert peer.message() == unknown("XBT/USD")  # Kraken's
+        clock.advance(5)
+        assert symbols(peer.drain(simulator)) == {BTC, ETH}
+        peer.unsubscribe("trade", symbol_id=[ETH])
+        simulator.settle()
+        clock.advance(5)
+        assert symbols(peer.drain(simulator)) == {BTC}
+
+
+def test_its_url_is_that_of_a_cross_connect(clock: VirtualClock) -> None:
+    with Simulator(clock=clock, direct_source="COINBASE", tls=True) as simulator:
+        assert simulator.url == simulator.endpoint == f"wss://localhost:{simulator.port}/md/ws-ds-coinbase/"
+
+
 def test_without_a_symbol_it_is_all_of_the_exchange_and_nothing_else(
     source: Source, clock: VirtualClock, dial: Dial
 ) -> None:

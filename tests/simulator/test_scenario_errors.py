@@ -136,6 +136,7 @@ def test_the_shape_of_a_scenario_is_said(write: Write, content: object, text: st
         ({"api_keys": {"secret": ["trades"]}}, "1 data types of a key are unknown; there are book5"),
         ({"key_check": "never"}, 'key_check must be "hello" or "upgrade"'),
         ({"direct_source": "NYSE"}, "there is no exchange 'NYSE'; there are BITSTAMP"),
+        ({"direct_source": "KRAKEN", "exchange_rates": True}, "exchange_rates and direct_source are two products"),
         ({"port": -1}, "port must be between 0 and 65535"),
         ({"port": 65_536}, "port must be between 0 and 65535"),
         ({"buffer_limit": 0}, "buffer_limit must be 1 or more"),
@@ -272,9 +273,9 @@ PARAMETERS = [
     *("factor", "within_seconds", "frame_size", "reset", "heartbeats", "keep_sending", "close"),
 ]
 OPTION_NAMES = [
-    *("host", "port", "seed", "recording", "speed", "loop", "direct_source", "market_start_ns", "api_keys"),
+    *("host", "port", "seed", "recording", "speed", "loop", "direct_source", "exchange_rates", "api_keys"),
     *("key_check", "upgrade_limit", "hello_limit", "connection_limit", "buffer_limit", "ping_interval"),
-    *("pong_timeout", "heartbeat_interval", "clock", "timeline"),
+    *("pong_timeout", "heartbeat_interval", "market_start_ns", "clock", "timeline"),
 ]
 NUMBERS = st.sampled_from([0, 1, -1, 2, 0.5, 1e-300, 1e18, 1e308, 2**31, 2**53, 2**63 - 1, 2**63, -(2**63), 10**400])
 TEXTS = st.text(max_size=5) | st.sampled_from(

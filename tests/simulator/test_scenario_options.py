@@ -35,6 +35,7 @@ OPTIONS: dict[str, Any] = {
     "speed": None,
     "loop": True,
     "direct_source": "COINBASE",
+    "exchange_rates": False,
     "market_start_ns": START_NS,
     "api_keys": {"one": None, "two": ["trade"]},
     "key_check": "upgrade",
