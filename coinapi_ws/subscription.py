@@ -16,6 +16,7 @@ from typing import Any, Final
 from .endpoints import Endpoint
 from .exceptions import ConfigurationError, UsageError
 from .messages import Book, Message, Symbol
+from .sharding import shard_of
 
 #: What the server named as allowed when it refused another type; the list may grow.
 KNOWN_DATA_TYPES: Final = (
@@ -262,9 +263,7 @@ class Scope:
             "limit_ms_exrate": self._limit("limit_ms_exrate"),
             "everything": first.everything,
         }
-        merged: Subscription = object.__new__(Subscription)
-        _fill(merged, fields)  # without warnings: each member has given its own
-        return merged
+        return subscription_of(fields)
 
     def without_symbols(self, symbol_ids: Iterable[str], *, wire: str = WIRE_HELLO) -> Scope | None:
         """Return a scope that asks for all but these symbols; None where there is none to be asked for.
@@ -304,6 +303,31 @@ class Scope:
         while leaving and self.without_symbols(leaving, wire=wire) is None:
             leaving.pop()
         return set(leaving)
+
+    def shards(self, count: int) -> tuple[Scope, ...]:
+        """Split what is wanted into so many scopes without a symbol in common, for as many connections or machines.
+
+        A symbol's shard follows from its id and the count alone: all types of a symbol are in one, every process finds
+        the same, and one more shard takes its even share of the symbols while all others stay where they are. Each
+        member has to name its symbols as ``ID$`` and no other way. A shard may be empty, and is false then.
+
+        Raises ``ConfigurationError`` for a member that cannot be split, and for a count below 1.
+        """
+        if type(count) is not int or count < 1:
+            raise ConfigurationError(f"the count of shards is an int of 1 or more, not {count!r}")
+        shards: list[list[Subscription]] = [[] for _ in range(count)]
+        for member in self._members:
+            if member.filters != {"symbol_ids"} or not all(symbol.endswith("$") for symbol in member.symbol_ids):
+                raise ConfigurationError(
+                    "only exact symbols can be split into shards; name each of them: "
+                    'symbol_ids=["COINBASE_SPOT_BTC_USD$", …], and no other filter'
+                )
+            parts: dict[int, list[str]] = {}
+            for symbol_id in member.symbol_ids:
+                parts.setdefault(shard_of(symbol_id[:-1], count), []).append(symbol_id)
+            for number, symbol_ids in parts.items():
+                shards[number].append(_with_symbols(member, symbol_ids))
+        return tuple(Scope(*members) for members in shards)
 
     def check_endpoint(self, endpoint: Endpoint) -> None:
         """Raise ``ConfigurationError`` where the product behind an endpoint cannot serve a member."""
@@ -397,6 +421,18 @@ def kept_by(frames: Iterable[ScopeFrame], scope: Scope) -> Scope:
     return Scope(*(member for member in scope if member not in subscribed))
 
 
+def fields_of(subscription: Subscription) -> dict[str, Any]:
+    """Return the arguments that make an equal one."""
+    return {name: getattr(subscription, name) for name in Subscription.__slots__}
+
+
+def subscription_of(fields: dict[str, Any]) -> Subscription:
+    """Return a subscription of all its fields, without a warning: whoever wrote them has been given it."""
+    subscription: Subscription = object.__new__(Subscription)
+    _fill(subscription, fields)
+    return subscription
+
+
 def _fill(subscription: Subscription, fields: dict[str, Any]) -> None:
     for name, value in fields.items():
         is_list = name == "data_types" or name.endswith("_ids")
@@ -405,10 +441,7 @@ def _fill(subscription: Subscription, fields: dict[str, Any]) -> None:
 
 
 def _with_symbols(subscription: Subscription, symbol_ids: list[str]) -> Subscription:
-    fields: dict[str, Any] = {name: getattr(subscription, name) for name in Subscription.__slots__}
-    copied: Subscription = object.__new__(Subscription)
-    _fill(copied, fields | {"symbol_ids": symbol_ids})  # without warnings, as of a merged one
-    return copied
+    return subscription_of(fields_of(subscription) | {"symbol_ids": symbol_ids})
 
 
 def _exactly(symbol: Symbol | str) -> str:
@@ -520,7 +553,7 @@ def _warn(subscription: Subscription) -> None:
 
 
 def matches_symbol(symbol: str, filters: tuple[str, ...]) -> bool:
-    """Return whether any of the filters, prefixes or exact with a ``$`` at the end, and sorted, is one of this symbol."""
+    """Return whether any of the filters, sorted, prefixes or exact with a ``$`` at the end, is one of this symbol."""
     prefixes = (symbol[:length] for length in range(1, len(symbol) + 1))
     return _has(filters, f"{symbol}$") or any(_has(filters, text) for text in prefixes if not text.endswith("$"))
 

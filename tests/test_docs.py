@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -15,14 +16,20 @@ import pytest
 from pages import PROJECT, assert_runs, programs_of
 
 import coinapi_ws
-from coinapi_ws import books, metadata, metrics, recording, simulator
+from coinapi_ws import books, metadata, metrics, recording, relay, simulator
 from coinapi_ws.cli.arguments import parsers
 from coinapi_ws.protocol.states import TRANSITIONS, SessionState
 
 DOCS: Final = PROJECT / "docs"
 PAGES: Final = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 PROGRAMS: Final = [
-    pytest.param(program, id=f"{page.relative_to(DOCS).with_suffix('')}: {heading}")
+    pytest.param(
+        program,
+        id=f"{page.relative_to(DOCS).with_suffix('')}: {heading}",
+        marks=pytest.mark.skipif(
+            "redis-server" in program and shutil.which("redis-server") is None, reason="no redis-server"
+        ),
+    )
     for page in PAGES
     for heading, program in programs_of(page)
 ]
@@ -61,7 +68,7 @@ def test_each_public_name_is_in_the_reference_once_and_nothing_else_of_these_mod
     documented = Counter(re.findall(r"^\.\. auto(?:class|exception|function|data):: (\w+(?:\.\w+)+)", REFERENCE, re.M))
     public = {
         f"{module.__name__}.{name}"
-        for module in (coinapi_ws, books, metadata, simulator, recording, metrics)
+        for module in (coinapi_ws, books, metadata, relay, simulator, recording, metrics)
         for name in module.__all__
     }
     # These are documented member by member as a whole.

@@ -22,6 +22,7 @@ from .book import book
 from .candles import candles
 from .inspecting import inspect
 from .listing import show_list
+from .relaying import relay
 from .replaying import replay
 from .simulating import simulate
 from .streaming import demo, stream
@@ -42,6 +43,7 @@ _COMMANDS: Final = {
     "symbols": show_list,
     "replay": replay,
     "inspect": inspect,
+    "relay": relay,
     "simulate": simulate,
 }
 

@@ -11,7 +11,12 @@ from ..auth import API_KEY_VARIABLE
 from ..books.books import L2_TYPES
 from ..endpoints import NAMED_ENDPOINTS, REST_ENDPOINT
 from ..metadata.client import DEFAULT_TIMEOUT_SECONDS
+from ..relay.entries import DEFAULT_PREFIX, DEFAULT_STREAMS
+from ..relay.redis_publisher import DEFAULT_MAX_AGE_SECONDS
 from ..subscription import KNOWN_DATA_TYPES
+
+#: Has the place of ``--redis``.
+REDIS_VARIABLE: Final = "COINAPI_WS_REDIS"
 
 _KEY: Final = f"""\
 The API key comes from the environment variable {API_KEY_VARIABLE} and from nowhere else: an argument would be seen
@@ -118,6 +123,18 @@ _LISTED: Final = """\
 Exit codes: 0 done, also when nobody reads the output any more; 1 the server refused, or the answer did not come whole;
 2 wrong usage; 130 Ctrl-C. Nothing is tried again."""
 
+_RELAY: Final = f"""\
+Frames go into Redis Streams as they came, for the readers of coinapi_ws.relay. Where Redis is away, they wait; where
+that takes so long that the connection breaks, readers are told of the gap. A URL with a password is better given in
+the environment variable {REDIS_VARIABLE}: an argument would be seen by everybody who can list processes.
+
+With --shard 2/8 this is the second of eight relays, which share the symbols out among them; each --symbol has to be one
+whole id with a $ at its end.
+
+Examples:
+  coinapi-ws relay trade quote --symbol 'COINBASE_SPOT_BTC_USD$' --redis redis://127.0.0.1:6379/0
+  coinapi-ws relay book --symbol KRAKEN_ --max-age 600 --simulate --redis redis://127.0.0.1:6379/0"""
+
 _RECONNECTS: Final = """\
 Exit codes: 0 done, also when a recording ended, or nobody reads the output any more; 1 the server refused, or could not
 be reached at first; 2 wrong usage; 130 Ctrl-C. Once connected, it reconnects by itself. A summary comes on stderr at
@@ -140,6 +157,8 @@ signal). Other exit codes: 1 it could not listen; 2 wrong usage."""
 _AS_OPTIONS: Final = (
     ('write Subscription(["exrate"], …)', "write exrate"),
     ("write Subscription((), asset_ids=[…])", "write: stream exrate --asset BTC/USD --endpoint exrates"),
+    ('symbol_ids=["COINBASE_SPOT_BTC_USD$", …]', "--symbol 'COINBASE_SPOT_BTC_USD$'"),
+    ("pass streams=", "write --streams "),
     ('asset_ids=["BTC/USD"]', "--asset BTC/USD"),
     ("symbol_ids=[…]", "--symbol ID"),
     ("everything=True", "--everything"),
@@ -198,6 +217,10 @@ def parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     inspect = add("inspect", "say what is in recordings, and what is missing", _INSPECT, _RECORDING_EXITS)
     _add_files(inspect)
     inspect.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    relay = add("relay", "publish messages to Redis, for readers elsewhere", _RELAY, _KEY, _RECONNECTS)
+    _add_scope(relay)
+    _add_source(relay)
+    _add_relay(relay)
     simulate = add("simulate", "run the embedded server for other programs", _SIMULATE, _SIMULATE_EXITS)
     _add_simulator(simulate)
     return parser, subparsers.choices
@@ -333,6 +356,23 @@ def _add_list(parser: ArgumentParser, name: str) -> None:
     group.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
 
 
+def _add_relay(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("where to")
+    group.add_argument("--redis", metavar="URL", help=f"such as redis://127.0.0.1:6379/0 (default: ${REDIS_VARIABLE})")
+    group.add_argument("--cluster", action="store_true", help="the URL is that of a node of a Redis Cluster")
+    group.add_argument("--shard", type=_shard, metavar="I/N", help="of N relays the one with number I, from 1 on")
+    group.add_argument("--prefix", default=DEFAULT_PREFIX, metavar="NAME", help=f"of keys (default: {DEFAULT_PREFIX})")
+    group.add_argument(
+        "--streams", type=_count, default=DEFAULT_STREAMS, metavar="N", help=f"how many (default: {DEFAULT_STREAMS})"
+    )
+    kept = group.add_mutually_exclusive_group()
+    kept.add_argument(
+        "--max-age", type=_seconds, default=DEFAULT_MAX_AGE_SECONDS, metavar="S", help="keep S seconds (default: 3600)"
+    )
+    kept.add_argument("--max-length", type=_count, metavar="N", help="keep the newest N of each stream")
+    _add_end(group, "messages")
+
+
 def _add_simulator(parser: ArgumentParser) -> None:
     # What is not given stays away, so that a scenario's own value holds.
     def add(name: str, **options: Any) -> None:
@@ -354,6 +394,17 @@ def _count(text: str) -> int:
     if not count:
         raise ArgumentTypeError(f"{text!r} is not a positive whole number")
     return count
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    try:
+        shard = _count(number), _count(count)
+    except ArgumentTypeError:
+        shard = 2, 1
+    if shard[0] > shard[1]:
+        raise ArgumentTypeError(f"{text!r} is no shard; write such as 1/8, up to 8/8")
+    return shard
 
 
 def _symbol(text: str) -> str:

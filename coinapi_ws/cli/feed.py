@@ -7,7 +7,7 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from math import inf
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -77,13 +77,13 @@ class Feed:
         self.was_connected = False
         self._was_live = False
         self._is_left = False
+        self._stack = ExitStack()
         # Written in C, so that no Ctrl-C comes into the middle of one of its calls.
         self._items: SimpleQueue[Item | _End] = SimpleQueue()
         self._thread = threading.Thread(target=self._read, name="coinapi-ws-feed", daemon=True)
 
     def __enter__(self) -> Self:
-        # What the client logs comes as events as well, and a line from elsewhere would spoil a screen.
-        logging.getLogger("coinapi_ws").addHandler(_SILENCE)
+        self._stack.enter_context(silenced_log())
         self._client.subscribe(self._wanted)
         self._client.start()
         self._thread.start()
@@ -98,7 +98,7 @@ class Feed:
         self._is_left = True
         self._client.close()
         self._thread.join()
-        logging.getLogger("coinapi_ws").removeHandler(_SILENCE)
+        self._stack.close()
 
     def items(self, *, pause: float, duration: float | None = None) -> Iterator[Item | None]:
         """Iterate over items, with a None whenever none came for ``pause`` seconds; for at most ``duration`` seconds.
@@ -169,6 +169,16 @@ class _End:
 
 
 _SILENCE: Final = logging.NullHandler()
+
+
+@contextmanager
+def silenced_log() -> Iterator[None]:
+    """Keep back what the client logs: it comes as events as well, and a line from elsewhere would spoil a screen."""
+    logging.getLogger("coinapi_ws").addHandler(_SILENCE)
+    try:
+        yield
+    finally:
+        logging.getLogger("coinapi_ws").removeHandler(_SILENCE)
 
 
 class ConnectionText:

@@ -28,6 +28,7 @@ from ..exceptions import (
     ServerRejected,
     SlowConsumerError,
 )
+from ..relay import RelayError
 from .simulating import running_simulator
 from .summary import Tally
 
@@ -50,6 +51,7 @@ _ADVICE: Final[tuple[tuple[type[CoinAPIError], str], ...]] = (
     (HandshakeRejected, "check --endpoint; something else may answer at this address"),
     (ConnectError, "check the network and --endpoint"),
     (SlowConsumerError, _NOT_TAKEN),
+    (RelayError, "check --redis"),
     (CoinAPIError, "run it again; another --endpoint may do better"),
 )
 

@@ -52,7 +52,7 @@ def _check(arguments: Namespace) -> None:
 
 
 def _stream(arguments: Namespace, tally: Tally) -> None:
-    subscriptions = _subscriptions(arguments)
+    subscriptions = subscriptions_of(arguments)
     with ExitStack() as stack:
         source = stack.enter_context(opened_source(arguments))
         recorder = None if arguments.record is None else stack.enter_context(_opened_recorder(arguments.record))
@@ -76,7 +76,7 @@ def _stream(arguments: Namespace, tally: Tally) -> None:
             note(f"the server ended the stream: {ended.summary()}")
 
 
-def _subscriptions(arguments: Namespace) -> list[Subscription]:
+def subscriptions_of(arguments: Namespace) -> list[Subscription]:
     """Return the subscription; two where exrate is asked for by asset and the rest in another way."""
     types: list[str] = arguments.types
     by_symbol: dict[str, Any] = {

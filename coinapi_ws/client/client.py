@@ -24,7 +24,7 @@ from ..protocol.reconnect import Backoff
 from ..proxies import FROM_ENVIRONMENT, Proxy
 from ..subscription import Scope, Subscription, frames_between, read_scope
 from ..timestamps import NANOSECONDS_PER_SECOND
-from .dispatch import LOGGER
+from .dispatch import LOGGER, Taker
 from .queueing import PAUSE
 from .registry import Kind
 from .settings import (
@@ -32,6 +32,7 @@ from .settings import (
     DEFAULT_MAX_QUEUED_MESSAGES,
     DEFAULT_QUIET_AFTER_SECONDS,
     DEFAULT_SLOW_CONSUMER_TIMEOUT_SECONDS,
+    HANDOVER,
     THREAD,
     WAIT,
     ClientSettings,
@@ -116,7 +117,7 @@ class Client:
         _check("tap", tap is None or callable(tap), "a callable, such as Recorder(path).take")
         _check("backoff", backoff is None or isinstance(backoff, Backoff), "a Backoff, or None")
         self._options: Options = read
-        settings = ClientSettings(
+        self._settings = settings = ClientSettings(
             dispatch=dispatch,
             when_full=when_full,
             max_queued_messages=max_queued_messages,
@@ -128,7 +129,6 @@ class Client:
             quiet_after=quiet_after,
             stop_on_callback_error=stop_on_callback_error,
         )
-        self._dispatch = dispatch
         Opening(read, ssl_context=ssl, resolve=resolve, dial=None)  # what is wrong with these is said here
 
         def connect(scope: Scope) -> SelectorConnection:
@@ -406,6 +406,22 @@ class Client:
     def _call(self, callback: Callable[..., object], event: Event) -> None:
         """Call a callback of what is built on this client as one of the client's own, within another one."""
         self._worker.dispatcher.call(callback, event)
+
+    def _give_undecoded(self, taker: Taker) -> None:
+        """Give messages to what is built on this client as they came, on the dispatcher thread, and to no callback.
+
+        Callbacks hear events, heartbeats, errors and notices as always. What the taker raises ends the client.
+        """
+        settings = self._settings
+        if self.state is not ClientState.IDLE:
+            raise UsageError("the client was started already; this comes before")
+        if self._worker.dispatcher.taker is not None:
+            raise UsageError("the messages of this client are taken already; make another client")
+        if not self._options.keep_raw or settings.dispatch != THREAD or settings.when_full != PAUSE:
+            raise ConfigurationError('write Client(…, keep_raw=True), with dispatch="thread" and when_full="pause"')
+        if settings.on_reconnect_notice == HANDOVER:
+            raise ConfigurationError('write on_reconnect_notice="wait" or "now": sequences go on within a connection')
+        self._worker.dispatcher.taker = taker
 
     def _checked(self, scope: Scope) -> Scope:
         """Return the scope, once it is sure that it can be asked for."""

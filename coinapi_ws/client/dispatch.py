@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
-from ..events import CallbackFailed
+from ..events import CallbackFailed, Event
 from ..messages import Message
-from ..protocol.frames import Item
+from ..protocol.frames import Frame, Frames, Item
+from .keys import is_market_data
 from .queueing import DeliveryQueue
 from .registry import Callback, Registry
-from .undecoded import Undecoded
+from .undecoded import Undecoded, frames_and_events
 
 LOGGER: Final = logging.getLogger("coinapi_ws")
+#: Takes events, and frames that are mostly not decoded, in their order. What it raises ends the client.
+Taker: TypeAlias = "Callable[[Sequence[Event | Frame | Frames]], object]"
 #: Taken from the queue at once, or a whole read; they are neither queued nor delivered meanwhile.
 _BATCH: Final = 256
 
@@ -25,6 +28,8 @@ class Dispatcher:
         self._queue = queue
         self._registry = registry
         self._on_failure = on_failure
+        #: Takes messages as they came, in place of the callbacks.
+        self.taker: Taker | None = None
         #: The callback that is running now.
         self.running: Callback | None = None
         self.delivered = 0
@@ -34,7 +39,25 @@ class Dispatcher:
     def run(self) -> None:
         """Deliver what the queue has until it ends."""
         while (items := self._queue.take(_BATCH)) is not None:
-            self.deliver(items)
+            self.deliver(items if self.taker is None else self._left_by(self.taker, items))
+
+    def _left_by(self, taker: Taker, items: Sequence[Item | Undecoded]) -> Sequence[Item | Undecoded]:
+        """Give to the taker what came; return what is for callbacks: events, and what the conversation itself says."""
+        if self._queue.is_discarding:
+            return items
+        as_came = list(frames_and_events(items))
+        taker(as_came)
+        left: list[Item] = []
+        for item in as_came:
+            if isinstance(item, Frames):
+                self.delivered += len(item.payloads)
+            elif isinstance(item, Event):
+                left.append(item)
+            elif is_market_data(item.decoded):
+                self.delivered += 1
+            else:
+                left.append(item.decoded)
+        return left
 
     def deliver(self, items: Sequence[Item | Undecoded]) -> None:
         """Call the callbacks for these items, in order."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Final
 
 from ..decoding import Decoder
 from ..drivers.selector import SelectorConnection
-from ..events import Event
+from ..events import Event, Undecodable
+from ..messages import Message
 from ..protocol.frames import Frame, Frames, Item
 
 #: Decoded at once. Few enough that they are gone before the garbage collector, or the processor's cache, minds them.
@@ -50,14 +51,33 @@ class Undecoded:
             if len(piece) < _PIECE:
                 return
 
-    def without_order(self) -> list[Item]:
-        """Decode all, without a look at what came before: for what is told of, but not delivered."""
-        return list(decoded_alone(self._items))
+    def as_it_came(self) -> Sequence[Event | Frame | Frames]:
+        """Return all as it came, for who takes it in place of the iteration."""
+        self._look(self._connection, [item for item in self._items if isinstance(item, Event)])
+        return self._items
+
+    def without_order(self, *, keep_raw: bool = False) -> list[Item]:
+        """Decode all, without a look at what came before: for what is told of, but mostly not delivered."""
+        return list(decoded_alone(self._items, keep_raw=keep_raw))
 
 
-def decoded_alone(items: Sequence[Event | Frame | Frames]) -> Iterator[Item]:
+def frames_and_events(items: Iterable[Item | Undecoded]) -> Iterator[Event | Frame | Frames]:
+    """Return all as it came; messages that were decoded already have to have kept their text."""
+    for item in items:
+        if isinstance(item, Undecoded):
+            yield from item.as_it_came()
+        elif isinstance(item, Message):
+            assert item.raw is not None
+            yield Frame(item.raw, item.received_ns, item)
+        elif isinstance(item, Undecodable) and isinstance(item.payload, str):
+            yield Frame(item.payload, item.received_ns, item)
+        else:
+            yield item
+
+
+def decoded_alone(items: Sequence[Event | Frame | Frames], *, keep_raw: bool = False) -> Iterator[Item]:
     """Decode frames by themselves: no gaps, no surplus."""
-    decode = Decoder().decode
+    decode = Decoder(keep_raw=keep_raw).decode
     for item in items:
         if isinstance(item, Frames):
             for payload in item.payloads:

@@ -19,8 +19,10 @@ PUBLIC_MODULES = (
     "coinapi_ws",
     "coinapi_ws.metadata",
     "coinapi_ws.books",
+    "coinapi_ws.relay",
     "coinapi_ws.simulator",
     "coinapi_ws.recording",
+    "coinapi_ws.metrics",
 )
 
 

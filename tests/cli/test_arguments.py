@@ -8,7 +8,7 @@ from coinapi_ws import ConfigurationError, Options, Scope, Subscription, __versi
 from coinapi_ws.cli.arguments import as_options, parsers
 
 
-@pytest.mark.parametrize("command", ["stream", "demo", "book", "candles", "simulate", None])
+@pytest.mark.parametrize("command", ["stream", "demo", "book", "candles", "relay", "simulate", None])
 def test_help_of_each_command(run, command: str | None) -> None:
     result = run(*[command] * (command is not None), "--help")
     assert result.code == 0

@@ -9,13 +9,26 @@ import pytest
 from conversation import BTC, Conversation, trade
 from websocket_peer import text
 
-from coinapi_ws import Book, Message, Scope, SequenceGap, Subscription, Trade
+from coinapi_ws import (
+    Book,
+    Event,
+    Heartbeat,
+    Message,
+    Quiet,
+    Scope,
+    SequenceGap,
+    Subscription,
+    Trade,
+    Undecodable,
+)
 from coinapi_ws.client.dispatch import Dispatcher
 from coinapi_ws.client.queueing import DeliveryQueue
 from coinapi_ws.client.registry import Registry
 from coinapi_ws.client.undecoded import Undecoded
+from coinapi_ws.protocol.frames import Frame
 from coinapi_ws.protocol.session import Session
 
+HEARTBEAT = '{"type":"hearbeat"}'
 EVERYTHING = Scope(Subscription(["trade", "book"], symbol_ids=[f"{BTC}$"]))
 
 
@@ -149,3 +162,55 @@ def test_after_a_callback_that_closes_the_rest_of_the_read_is_undelivered(reads:
     queue.end()
     dispatcher.run()
     assert (len(heard), dispatcher.delivered, queue.undelivered) == (40, 40, 35)
+
+
+def test_a_tap_has_what_came_and_callbacks_have_the_rest(reads: Reads, queue: DeliveryQueue) -> None:
+    registry = Registry()
+    dispatcher = Dispatcher(queue, registry, lambda error: None)
+    heard: list[Any] = []
+    tapped: list[Any] = []
+    dispatcher.tap = tapped.extend
+    for kind in (Message, Event):
+        registry.add(kind, heard.append, None)
+    end = Quiet(type="trade", seconds=1.0, asked=EVERYTHING)
+    queue.put_undecoded(reads.of(*trades(1, 3), HEARTBEAT, "[]"), 500)
+    queue.put([end, Trade(raw="T", received_ns=8), Undecodable(reason="r", received_ns=9, payload="[")], 2)
+    queue.end()
+    dispatcher.run()
+    frames, heartbeat, odd, *rest = tapped
+    assert frames.payloads == trades(1, 3)
+    assert [heartbeat.payload, odd.payload] == [HEARTBEAT, "[]"]
+    assert rest == [end, Frame("T", 8, Trade(raw="T", received_ns=8)), Frame("[", 9, heard[-1])]
+    assert [type(item) for item in heard] == [Heartbeat, Undecodable, Quiet, Undecodable]
+    assert (dispatcher.delivered, dispatcher.unhandled) == (5, 0)
+    assert reads.looked == [[]]
+
+
+def test_a_binary_frame_is_no_text_to_tap(reads: Reads, queue: DeliveryQueue) -> None:
+    dispatcher = Dispatcher(queue, Registry(), lambda error: None)
+    tapped: list[Any] = []
+    dispatcher.tap = tapped.extend
+    binary = Undecodable(reason="a binary frame", received_ns=9, payload=b"x")
+    queue.put([binary], 1)
+    queue.end()
+    dispatcher.run()
+    assert tapped == [binary]
+
+
+def test_what_is_left_out_keeps_its_text_for_a_tap(reads: Reads) -> None:
+    texts = trades(1, 2)
+    assert [item.raw for item in reads.of(*texts).without_order(keep_raw=True) if isinstance(item, Trade)] == texts
+
+
+def test_when_nothing_may_be_delivered_nothing_is_tapped(reads: Reads, queue: DeliveryQueue) -> None:
+    dispatcher = Dispatcher(queue, Registry(), lambda error: None)
+
+    def tap(items: Any) -> None:
+        tapped.append(items)
+        queue.discard()
+
+    tapped: list[Any] = []
+    dispatcher.tap = tap
+    dispatcher.deliver(dispatcher._tapped(tap, [reads.of(*trades(1, 3))]))
+    dispatcher.deliver(dispatcher._tapped(tap, [reads.of(*trades(4, 8))]))
+    assert (len(tapped), dispatcher.delivered, queue.undelivered) == (1, 3, 5)

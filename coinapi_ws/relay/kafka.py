@@ -1,0 +1,107 @@
+"""A relay's entries to Kafka, by confluent-kafka (``pip install "coinapi-ws[kafka]"``)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from ..exceptions import ConfigurationError
+from .entries import DEFAULT_PREFIX, DEFAULT_STREAMS, Batch, Entry, RelayError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+#: What the producer does unless it is told otherwise: each message once and in order, for as long as it takes.
+_DEFAULTS: Final = {"enable.idempotence": True, "message.timeout.ms": 0, "linger.ms": 0}
+_LOOK_SECONDS: Final = 0.1
+_RECEIVED, _CONNECTION = "received_ns", "connection"
+
+
+class KafkaPublisher:
+    """Puts a relay's entries into one topic, each stream a partition, each entry once; a context manager.
+
+    ``config`` is that of librdkafka, such as ``{"bootstrap.servers": "127.0.0.1:9092"}``. The topic has to have as many
+    partitions as there are ``streams``, or more. Values are the frames, headers tell when they were received and of
+    which connection; :func:`kafka_entry` reads them. Where Kafka is away :meth:`publish` waits; :meth:`close` from any
+    thread ends that. Raises ``ConfigurationError``.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], *, topic: str = DEFAULT_PREFIX, streams: int = DEFAULT_STREAMS
+    ) -> None:
+        if find_spec("confluent_kafka") is None:
+            raise ConfigurationError('a relay through Kafka needs confluent-kafka: pip install "coinapi-ws[kafka]"')
+        from confluent_kafka import Producer
+
+        self._producer = Producer({**_DEFAULTS, **config})
+        self._topic = topic
+        self._streams = streams
+        self._closed = threading.Event()
+        self._refusals: list[str] = []
+
+    @property
+    def streams(self) -> int:
+        """How many partitions are used."""
+        return self._streams
+
+    def publish(self, batches: Sequence[Batch]) -> None:
+        """Append all of these; see :class:`Publisher`."""
+        for batch in batches:
+            for entry in batch.entries:
+                self._produce(batch, entry)
+        while self._producer.flush(_LOOK_SECONDS):
+            self._check()
+        self._check()
+
+    def close(self) -> None:
+        """Let no call wait for Kafka any longer. Idempotent; from any thread."""
+        self._closed.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _produce(self, batch: Batch, entry: Entry) -> None:
+        received_ns, text = entry
+        headers: list[tuple[str, str | bytes | None]] = [(_CONNECTION, batch.connection.encode())]
+        if received_ns is not None:
+            headers.append((_RECEIVED, str(received_ns).encode()))
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic, text.encode(), partition=batch.stream, headers=headers, on_delivery=self._note
+                )
+            except BufferError:  # as many wait as may
+                self._producer.poll(_LOOK_SECONDS)
+                self._check()
+            else:
+                return
+
+    def _note(self, error: Any, _message: object) -> None:
+        if error is not None:
+            self._refusals.append(str(error))
+
+    def _check(self) -> None:
+        if self._refusals:
+            count, refusal = len(self._refusals), self._refusals[0]
+            self._refusals = []
+            raise RelayError(f"Kafka refused {count} entries: {refusal}")
+        if self._closed.is_set() and len(self._producer):
+            raise RelayError(f"closed while Kafka was away; {len(self._producer)} entries are not known to be there")
+
+
+def kafka_entry(message: Any) -> tuple[str, Entry]:
+    """Return connection and entry of a ``confluent_kafka.Message``, as :meth:`EntryDecoder.decode` takes them."""
+    headers = dict(message.headers() or ())
+    received = headers.get(_RECEIVED)
+    return headers[_CONNECTION].decode(), Entry(None if received is None else int(received), message.value().decode())

@@ -1,0 +1,82 @@
+"""Kafka, by the cluster that librdkafka has for tests: real connections, no broker of ours."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from relay_entries import BTC, STREAMS, batch, trade
+
+from coinapi_ws import ConnectionGap, Scope, SequenceGap, Subscription
+from coinapi_ws.relay import Batch, Entry, EntryDecoder, KafkaPublisher, RelayError, kafka_entry
+from coinapi_ws.relay.entries import gap_text
+from coinapi_ws.sharding import shard_of
+
+kafka = pytest.importorskip("confluent_kafka", reason="no confluent-kafka: install the extra kafka")
+
+STREAM = shard_of(BTC, STREAMS)
+PATIENCE_SECONDS = 30.0
+
+
+@pytest.fixture
+def brokers() -> Iterator[str]:
+    """The address of a cluster, which lives as long as the producer that has it."""
+    owner = kafka.Producer({"test.mock.num.brokers": 1})
+    names: list[str] = []
+    while not names:
+        names = [f"{broker.host}:{broker.port}" for broker in owner.list_topics(timeout=10).brokers.values()]
+    yield ",".join(names)
+    owner.flush(1)
+
+
+def consumed(brokers: str, count: int) -> list[Any]:
+    """The items of so many entries of the stream."""
+    consumer = kafka.Consumer({"bootstrap.servers": brokers, "group.id": "g", "auto.offset.reset": "earliest"})
+    consumer.assign([kafka.TopicPartition("coinapi", STREAM, 0)])
+    decoder, items = EntryDecoder(all_sequence_gaps=True), list[Any]()
+    for _ in range(count):
+        message = consumer.poll(PATIENCE_SECONDS)
+        assert message is not None
+        assert message.error() is None, message.error()
+        items += decoder.decode(*kafka_entry(message))
+    consumer.close()
+    return items
+
+
+def test_entries_come_through_in_order_with_their_gaps(brokers: str) -> None:
+    scope = Scope(Subscription(["trade"], symbol_ids=[f"{BTC}$"]))
+    gap = ConnectionGap(from_ns=None, to_ns=5, reason="a relay began", scope=scope)
+    with KafkaPublisher({"bootstrap.servers": brokers}, streams=STREAMS) as published:
+        published.publish([Batch(STREAM, "one.1", [Entry(None, gap_text(gap))])])
+        published.publish([batch(1, 2, 4, connection="one.1")])
+        published.publish([batch(1, connection="one.2")])
+    items = consumed(brokers, 5)
+    assert items[0] == gap
+    assert items[3] == SequenceGap(type="trade", symbol_id=BTC, expected=3, received=4)
+    messages = [item for item in items if hasattr(item, "sequence")]
+    assert [(item.sequence, item.received_ns) for item in messages] == [(1, 1), (2, 2), (4, 4), (1, 1)]
+
+
+def test_more_entries_than_the_producer_holds_are_published(brokers: str) -> None:
+    config = {"bootstrap.servers": brokers, "queue.buffering.max.messages": 10}
+    with KafkaPublisher(config, streams=STREAMS) as published:
+        published.publish([batch(*range(1, 301))])
+    assert [item.sequence for item in consumed(brokers, 300)] == list(range(1, 301))
+
+
+def test_what_kafka_refuses_is_an_error(brokers: str) -> None:
+    config = {"bootstrap.servers": brokers, "message.max.bytes": 2000}
+    large = Batch(99, "one.1", [Entry(1, trade(1))])  # a partition that is not there
+    with KafkaPublisher(config, streams=100) as published, pytest.raises(RelayError, match="Kafka refused 1 entries"):
+        published.publish([large])
+
+
+def test_closing_ends_the_wait_for_a_broker_that_is_away() -> None:
+    published = KafkaPublisher({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, streams=STREAMS)
+    closing = threading.Timer(0.3, published.close)
+    closing.start()
+    with pytest.raises(RelayError, match="closed while Kafka was away; 2 entries"):
+        published.publish([batch(1, 2)])
+    closing.join()

@@ -1,0 +1,304 @@
+"""Readers of a real Redis: everything at least once, in order, and what is missing is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from inspect import signature
+from typing import Any
+
+import pytest
+import redis
+from redis_servers import LosingProxy, RedisProcess
+from relay_entries import BTC, SHORT_LEASE_SECONDS, STREAMS, batch, read_all, reader, trade
+
+from coinapi_ws import ConfigurationError, Message, SequenceGap, Trade, UsageError
+from coinapi_ws.relay import RedisPublisher, RedisReader, RelayError, Trimmed
+from coinapi_ws.sharding import shard_of
+
+#: One in each stream.
+SYMBOLS = [
+    next(name for number in range(1000) if shard_of(name := f"COINBASE_SPOT_{number}_USD", STREAMS) == stream)
+    for stream in range(STREAMS)
+]
+KEY = f"coinapi:{{{shard_of(BTC, STREAMS)}}}"
+
+
+@pytest.fixture
+def published(server: RedisProcess) -> Iterable[RedisPublisher]:
+    with RedisPublisher(server.url, streams=STREAMS) as publisher:
+        yield publisher
+
+
+def sequences(items: Iterable[Any]) -> list[int]:
+    return [item.sequence for item in items if isinstance(item, Message)]
+
+
+def test_a_reader_gives_all_in_order_and_the_next_one_what_comes_after(
+    server: RedisProcess, published: RedisPublisher
+) -> None:
+    published.publish([batch(*range(1, 601))])
+    with reader(server.url) as first:
+        items = read_all(first, 600)
+        assert sequences(items) == list(range(1, 601))
+        assert items[0] == Trade(**{name: getattr(items[0], name) for name in Trade.kinds}, received_ns=1, type="trade")
+        assert first.stats().messages == 600
+        assert first.stats().streams == tuple(range(STREAMS))
+        delay = first.stats().delay
+        assert delay is not None
+        assert delay > 0
+        with pytest.raises(TimeoutError, match=r"no message within 0.01 s"):
+            first.recv(timeout=0.01)
+    published.publish([batch(601)])
+    with reader(server.url) as second:
+        assert sequences(read_all(second, 1)) == [601]
+    with reader(server.url, group="another") as third:
+        assert sequences(read_all(third, 601)) == list(range(1, 602))
+
+
+def test_a_reader_that_waits_hears_at_once(server: RedisProcess, published: RedisPublisher) -> None:
+    with reader(server.url, lease_seconds=60) as reading:
+        with pytest.raises(TimeoutError):
+            reading.recv(timeout=0.05)
+        later = threading.Timer(0.2, published.publish, ([batch(1)],))
+        later.start()
+        assert sequences(read_all(reading, 1)) == [1]
+        later.join()
+
+
+def test_a_reader_that_waits_keeps_its_streams(
+    server: RedisProcess, published: RedisPublisher, redis_client: Any
+) -> None:
+    lives: list[int] = []
+    with reader(server.url, lease_seconds=2) as reading:
+        with pytest.raises(TimeoutError):
+            reading.recv(timeout=0.01)
+        lease = redis_client.get(f"{KEY}:lease:group")
+        waiting = threading.Thread(target=lambda: lives.append(redis_client.pttl(f"{KEY}:lease:group")))
+        with pytest.raises(TimeoutError):
+            reading.recv(timeout=3)
+        waiting.start()
+        waiting.join()
+        assert redis_client.get(f"{KEY}:lease:group") == lease
+    assert lives[0] > 0
+
+
+def test_it_is_iterated(server: RedisProcess, published: RedisPublisher) -> None:
+    published.publish([batch(1, 2, 3)])
+    with reader(server.url) as reading:
+        for item in reading:
+            if isinstance(item, Trade) and item.sequence == 3:
+                break
+    assert reading.stats().messages == 3
+    reading.close()
+    with pytest.raises(UsageError, match="closed"):
+        reading.recv()
+
+
+def test_what_was_not_handled_comes_again(server: RedisProcess, published: RedisPublisher) -> None:
+    published.publish([batch(1, 2, 3, 4)])
+
+    def fail_at_the_third() -> None:
+        with reader(server.url) as failing:
+            assert [1 / (3 - item.sequence) for item in failing if isinstance(item, Trade) and item.sequence]
+
+    with pytest.raises(ZeroDivisionError):
+        fail_at_the_third()
+    with reader(server.url) as second:
+        assert sequences(read_all(second, 2)) == [3, 4]
+
+
+def test_readers_of_a_group_share_its_streams(server: RedisProcess, published: RedisPublisher) -> None:
+    seen: dict[str, list[tuple[str, int]]] = {"one": [], "two": []}
+    with reader(server.url, lease_seconds=2) as one, reader(server.url, lease_seconds=2) as two:
+        readers = {"one": one, "two": two}
+        sequence = 0
+        while not all(seen.values()) or len(one.stats().streams) != 2 or len(two.stats().streams) != 2:
+            sequence += 1
+            published.publish([batch(sequence, symbol_id=name) for name in SYMBOLS])
+            for name, each in readers.items():
+                seen[name] += taken(each)
+        for name, each in readers.items():
+            seen[name] += taken(each, seconds=0.2)
+        assert not set(one.stats().streams) & set(two.stats().streams)
+    assert {*seen["one"], *seen["two"]} == {(name, number) for name in SYMBOLS for number in range(1, sequence + 1)}
+    for found in seen.values():
+        for name in SYMBOLS:
+            numbers = [number for symbol_id, number in dict.fromkeys(found) if symbol_id == name]
+            assert numbers == sorted(numbers)
+
+
+def taken(reading: RedisReader, seconds: float = 0.02) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    while True:
+        try:
+            item = reading.recv(timeout=seconds)
+        except TimeoutError:
+            return found
+        assert isinstance(item, Trade), item
+        assert item.symbol_id is not None
+        assert item.sequence is not None
+        found.append((item.symbol_id, item.sequence))
+
+
+def test_one_that_came_back_after_it_was_taken_for_dead_changes_nothing(
+    server: RedisProcess, published: RedisPublisher, redis_client: Any
+) -> None:
+    published.publish([batch(*range(1, 11))])
+    with reader(server.url, lease_seconds=SHORT_LEASE_SECONDS) as late:
+        assert sequences(read_all(late, 2))[:1] == [1]
+        with reader(server.url) as other:
+            # `late` is not asked for anything meanwhile, as if its process stood still.
+            assert sequences(read_all(other, 10)) == list(range(1, 11))
+        with pytest.raises(TimeoutError):  # though it had all ten, and handled two
+            late.recv(timeout=0.1)
+        assert [group["last-delivered-id"].partition(b"-")[2] for group in redis_client.xinfo_groups(KEY)] == [b"10"]
+        published.publish([batch(11)])
+        assert set(sequences(read_all(late, 1))) == {11}
+
+
+def test_entries_that_were_trimmed_before_they_were_read_are_a_gap(
+    server: RedisProcess, published: RedisPublisher, redis_client: Any
+) -> None:
+    published.publish([batch(1, 2)])
+    with reader(server.url) as reading:
+        assert sequences(read_all(reading, 2)) == [1, 2]
+        published.publish([batch(*range(3, 11))])
+        redis_client.xtrim(KEY, maxlen=3, approximate=False)
+        gap, *items = read_all(reading, 4)
+        assert isinstance(gap, Trimmed)
+        assert (gap.stream, gap.count) == (shard_of(BTC, STREAMS), 5)
+        assert gap.after_ms <= gap.before_ms
+        assert sequences(items) == [8, 9, 10]
+    published.publish([batch(*range(11, 21))])
+    redis_client.xtrim(KEY, maxlen=3, approximate=False)
+    with reader(server.url) as another:  # of the same group, which was at 10
+        gap, *items = read_all(another, 4)
+        assert isinstance(gap, Trimmed)
+        assert gap.count == 7
+        assert sequences(items) == [18, 19, 20]
+        assert another.stats().gaps == 1
+
+
+def test_what_a_server_forgot_is_a_gap(server: RedisProcess, published: RedisPublisher, redis_client: Any) -> None:
+    published.publish([batch(1, 2)])
+    with reader(server.url) as reading:
+        assert sequences(read_all(reading, 2)) == [1, 2]
+    dumps = {key: redis_client.dump(key) for key in redis_client.keys("*")}
+    published.publish([batch(3, 4)])
+    redis_client.flushall()
+    for key, value in dumps.items():
+        redis_client.restore(key, 0, value)
+    published.publish([batch(5)])
+    with reader(server.url) as reading:
+        gap, item = read_all(reading, 2)
+        assert isinstance(gap, Trimmed)
+        assert gap.count == 2
+        assert sequences([item]) == [5]
+
+
+def test_a_sequence_that_jumps_is_a_gap(server: RedisProcess, published: RedisPublisher) -> None:
+    published.publish([batch(1, 2, 5)])
+    with reader(server.url, all_sequence_gaps=True) as reading:
+        items = read_all(reading, 4)
+    assert items[2] == SequenceGap(type="trade", symbol_id=BTC, expected=3, received=5)
+
+
+def test_a_server_that_is_killed_is_waited_for(server: RedisProcess, published: RedisPublisher) -> None:
+    def come_back() -> None:
+        server.start()
+        published.publish([batch(4, 5)])
+
+    published.publish([batch(1, 2, 3)])
+    with reader(server.url) as reading:
+        assert sequences(read_all(reading, 3)) == [1, 2, 3]
+        server.kill()
+        restart = threading.Timer(1.0, come_back)
+        restart.start()
+        seen: list[int] = []
+        while 5 not in seen:
+            seen += sequences([reading.recv(timeout=20)])
+        restart.join()
+        assert list(dict.fromkeys(seen))[-2:] == [4, 5]
+        assert reading.stats().failures > 0
+
+
+def test_where_an_answer_was_lost_nothing_is_missing(server: RedisProcess, published: RedisPublisher) -> None:
+    with LosingProxy(server.port) as proxy, reader(f"redis://127.0.0.1:{proxy.port}/0") as reading:
+        seen: list[int] = []
+        for number in range(1, 21):
+            published.publish([batch(number)])
+            if number % 5 == 0:
+                proxy.lose()
+            while number not in seen:
+                seen += sequences([reading.recv(timeout=20)])
+        assert proxy.lost == 4
+        assert set(seen) == set(range(1, 21))
+
+
+def test_where_the_group_was_deleted_it_begins_anew(
+    server: RedisProcess, published: RedisPublisher, redis_client: Any
+) -> None:
+    published.publish([batch(1)])
+    with reader(server.url) as reading:
+        read_all(reading, 1)
+        redis_client.flushall()
+        published.publish([batch(2)])
+        assert sequences(read_all(reading, 1)) == [2]
+
+
+def test_entries_of_others_are_told(server: RedisProcess, published: RedisPublisher, redis_client: Any) -> None:
+    published.publish([batch(1)])
+    for fields in ({"x": "y"}, {"frame": b"\xff", "received_ns": "1"}, {"frame": "{}", "received_ns": "one"}):
+        redis_client.xadd(KEY, fields)
+    published.publish([batch(2)])
+    with reader(server.url) as reading:
+        items = read_all(reading, 5)
+    assert sequences(items) == [1, 2]
+    assert [item.reason for item in items[1:4]] == ["an entry that no relay wrote"] * 3
+
+
+def test_keys_of_another_kind_are_an_error(server: RedisProcess, redis_client: Any) -> None:
+    redis_client.set(KEY, "text")
+    with pytest.raises(RelayError, match="WRONGTYPE"), reader(server.url) as reading:
+        reading.recv(timeout=10)
+
+
+def test_a_reader_gives_up_neither_before_its_time_nor_after(server: RedisProcess) -> None:
+    server.kill()
+    with reader(server.url) as reading, pytest.raises(TimeoutError):
+        reading.recv(timeout=0.3)
+
+
+def test_a_password_is_never_told(canary_key: str, leaks: Any) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        RedisReader(f"redis://:{canary_key}@localhost", group="")
+    assert not leaks(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({"group": ""}, "group"), ({"lease_seconds": 0.01}, "lease_seconds"), ({"numbers": "int"}, "numbers")],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        RedisReader("redis://127.0.0.1:1/0", **{"group": "g", **options})
+
+
+@pytest.mark.parametrize("options", [{"protocol": 2}, {"protocol": 3}, {"protocol": 3, "legacy_responses": False}])
+def test_each_protocol_of_redis_is_read(server: RedisProcess, published: RedisPublisher, options: Any) -> None:
+    published.publish([batch(1, 2), batch(1, symbol_id=SYMBOLS[shard_of(BTC, STREAMS) - 1])])
+    if "legacy_responses" in options and "legacy_responses" not in signature(redis.Redis.__init__).parameters:
+        pytest.skip("this redis-py has old shapes of replies alone")
+    with redis.Redis(port=server.port, socket_timeout=10, **options) as client:
+        for group in range(2):
+            with RedisReader(client, group="g", streams=STREAMS) as reading:
+                count = 3 - 2 * group
+                assert len(sequences(read_all(reading, count))) == count
+            published.publish([batch(3)])
+
+
+def test_frames_are_kept_as_they_came(server: RedisProcess, published: RedisPublisher) -> None:
+    published.publish([batch(1)])
+    with reader(server.url, keep_raw=True) as reading:
+        assert reading.recv(timeout=10).raw == trade(1)  # type: ignore[union-attr]
