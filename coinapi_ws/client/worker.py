@@ -122,7 +122,7 @@ class Worker:
             self._state = ClientState.CONNECTING
             try:
                 self._io_thread.start()
-                if len(self.registry) or self.dispatcher.tap is not None:
+                if len(self.registry) or self.dispatcher.taker is not None:
                     self.start_dispatching()
             except BaseException as error:
                 if isinstance(error, RuntimeError) and not self._io_thread.is_alive():  # no more threads
@@ -297,7 +297,7 @@ class Worker:
         if not isinstance(items, Undecoded):
             queue.put(items, size, may_drop=may_drop)
         elif items.count and may_drop and queue.is_full:
-            queue.put(items.without_order(keep_raw=self.dispatcher.tap is not None), size, may_drop=True)
+            queue.put(items.without_order(keep_raw=self.dispatcher.taker is not None), size, may_drop=True)
         elif settings.when_full == PAUSE and self._dispatch_thread is not None:
             queue.put_undecoded(items, size)
         else:
