@@ -80,7 +80,8 @@ if TYPE_CHECKING:
     from .protocol.states import SessionState
     from .protocol.websocket import WebSocket
     from .proxies import Proxy, proxy_from
-    from .subscription import Scope, Subscription, SubscriptionWarning
+    from .scope import Scope
+    from .subscription import Subscription, SubscriptionWarning
 
 __all__ = [
     "Asset",
@@ -188,7 +189,8 @@ _NAMES_OF: Final = {
     "protocol.states": "SessionState",
     "protocol.websocket": "WebSocket",
     "proxies": "Proxy proxy_from",
-    "subscription": "Scope Subscription SubscriptionWarning",
+    "scope": "Scope",
+    "subscription": "Subscription SubscriptionWarning",
 }
 
 _HOMES: Final = {name: home for home, names in _NAMES_OF.items() for name in names.split()}

@@ -11,7 +11,7 @@ from . import exceptions
 from .exceptions import CoinAPIError
 
 if TYPE_CHECKING:
-    from .subscription import Scope
+    from .scope import Scope
 
 #: Of what the server said, a line shows so many characters; ``server_text`` has more.
 _SHOWN_TEXT: Final = 200

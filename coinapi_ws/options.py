@@ -12,7 +12,7 @@ from .decoding import NUMBERS
 from .endpoints import Endpoint, checked_host, read_endpoint
 from .exceptions import ConfigurationError
 from .proxies import FROM_ENVIRONMENT, Proxy, read_proxy
-from .subscription import WIRE_HELLO, WIRE_INCREMENTAL
+from .scope import WIRE_HELLO, WIRE_INCREMENTAL
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # every type checker has it; nothing imports it when the program runs

@@ -14,7 +14,8 @@ from coinapi_ws.endpoints import endpoint_from
 from coinapi_ws.events import Connected, Disconnected, Event, Live
 from coinapi_ws.messages import Message
 from coinapi_ws.options import Options
-from coinapi_ws.subscription import Scope, Subscription
+from coinapi_ws.scope import Scope
+from coinapi_ws.subscription import Subscription
 
 RECEIVED_NS: Final = 1_700_000_000_000_000_000
 ADA: Final = "COINBASE_SPOT_ADA_USD"

@@ -27,7 +27,8 @@ from coinapi_ws.events import (
     SequenceGap,
     Undecodable,
 )
-from coinapi_ws.subscription import Scope, Subscription
+from coinapi_ws.scope import Scope
+from coinapi_ws.subscription import Subscription
 
 SCOPE: Final = Scope(Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"]))
 

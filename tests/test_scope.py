@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from coinapi_ws.endpoints import endpoint_from
 from coinapi_ws.exceptions import ConfigurationError, UsageError
 from coinapi_ws.messages import MESSAGE_TYPES, Message, Trade
-from coinapi_ws.subscription import Scope, ScopeFrame, Subscription, SubscriptionWarning, frames_between
+from coinapi_ws.scope import Scope, ScopeFrame, frames_between
+from coinapi_ws.subscription import Subscription, SubscriptionWarning
 
 TRADES: Final = Subscription(["trade"], symbol_ids=["A_SPOT_B_C$"])
 QUOTES: Final = Subscription(["quote"], symbol_ids=["D_SPOT_E_F$"])

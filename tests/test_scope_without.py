@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coinapi_ws.messages import Book
-from coinapi_ws.subscription import Scope, Subscription, SubscriptionWarning, frames_between
+from coinapi_ws.scope import Scope, frames_between
+from coinapi_ws.subscription import Subscription, SubscriptionWarning
 
 A, B, C = "X_SPOT_A_USD", "X_SPOT_B_USD", "X_SPOT_C_USD"
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from coinapi_ws.exceptions import ConfigurationError
 from coinapi_ws.messages import Asset, Exchange, ExchangeRate, Heartbeat, Message, Ohlcv, Quote, Symbol, Trade
-from coinapi_ws.subscription import KNOWN_DATA_TYPES, Scope, Subscription, SubscriptionWarning, _batches
+from coinapi_ws.scope import Scope
+from coinapi_ws.subscription import KNOWN_DATA_TYPES, Subscription, SubscriptionWarning, _batches
 
 BTC: Final = "COINBASE_SPOT_BTC_USD$"
 ETH: Final = "COINBASE_SPOT_ETH_USD$"

@@ -15,7 +15,7 @@ from ..client.states import ClientState
 from ..events import Cause, Connected, Disconnected, Dropped, Event, Reconnecting, SequenceGap
 from ..exceptions import ConfigurationError, UsageError
 from ..messages import Book, BookL3, Heartbeat, Message
-from ..subscription import Scope
+from ..scope import Scope
 from .books import BookSnapshot, BookState, L2Book, L3Book, L3Snapshot
 from .resync import Resync
 

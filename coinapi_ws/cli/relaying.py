@@ -16,7 +16,7 @@ from ..events import Disconnected, Event, Live
 from ..exceptions import ConfigurationError
 from ..messages import ErrorMessage
 from ..relay import RedisPublisher, Relay
-from ..subscription import WIRE_HELLO, WIRE_INCREMENTAL, Scope
+from ..scope import WIRE_HELLO, WIRE_INCREMENTAL, Scope
 from .arguments import REDIS_VARIABLE
 from .feed import ConnectionText, silenced_log
 from .running import CLOSE_SECONDS, check_source, note, opened_source, run_to_the_end

@@ -17,7 +17,8 @@ from ..drivers.blocking import Stream, connect
 from ..endpoints import endpoint_from
 from ..exceptions import CoinAPIError, ConfigurationError, ConnectionClosed
 from ..recording import Recorder
-from ..subscription import WIRE_HELLO, WIRE_INCREMENTAL, Subscription
+from ..scope import WIRE_HELLO, WIRE_INCREMENTAL
+from ..subscription import Subscription
 from .arguments import parsers
 from .printing import FLUSH_SECONDS, Printer
 from .running import CLOSE_SECONDS, check_source, note, opened_source, run_to_the_end

@@ -22,7 +22,8 @@ from ..protocol.frames import Item
 from ..protocol.pacing import Pacer
 from ..protocol.reconnect import Backoff
 from ..proxies import FROM_ENVIRONMENT, Proxy
-from ..subscription import Scope, Subscription, frames_between, read_scope
+from ..scope import Scope, frames_between, read_scope
+from ..subscription import Subscription
 from ..timestamps import NANOSECONDS_PER_SECOND
 from .dispatch import LOGGER, Taker
 from .queueing import PAUSE

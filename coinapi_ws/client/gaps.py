@@ -8,7 +8,7 @@ from typing import Final
 from ..events import Cause, ConnectionGap, Disconnected, Event
 from ..messages import Message
 from ..protocol.frames import Frame, Frames, Item
-from ..subscription import Scope
+from ..scope import Scope
 from .keys import is_market_data, time_ns_of, time_text_of
 from .undecoded import decoded_alone
 

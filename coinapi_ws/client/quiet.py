@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..events import Quiet
-from ..subscription import Scope, Subscription
+from ..scope import Scope
+from ..subscription import Subscription
 
 
 class QuietWatch:

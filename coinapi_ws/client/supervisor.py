@@ -20,7 +20,7 @@ from ..messages import ReconnectNotice
 from ..protocol.frames import Frame, Frames, Item
 from ..protocol.reconnect import Backoff
 from ..protocol.states import SessionState
-from ..subscription import Scope
+from ..scope import Scope
 from .gaps import ConnectionGaps
 from .giving_up import GivingUp
 from .handover import Delivered, Handover

@@ -21,7 +21,7 @@ from ..events import Disconnected
 from ..exceptions import SlowConsumerError, UsageError
 from ..protocol.frames import Item
 from ..protocol.reconnect import Backoff
-from ..subscription import Scope
+from ..scope import Scope
 from .dispatch import LOGGER, Dispatcher, name_of
 from .monitor import Monitor
 from .queueing import PAUSE, DeliveryQueue

@@ -23,7 +23,8 @@ from ..protocol.frames import Frame, Frames, FrameType, Item
 from ..protocol.pacing import Pacer
 from ..protocol.states import SessionState
 from ..proxies import FROM_ENVIRONMENT, Proxy
-from ..subscription import Scope, Subscription, read_scope
+from ..scope import Scope, read_scope
+from ..subscription import Subscription
 from .opening import Resolve
 from .selector import PROCESS_PACER, SelectorConnection, Tap
 

@@ -30,7 +30,7 @@ from ..protocol.pacing import UPGRADE, Pacer, can_wait
 from ..protocol.session import Session, SessionStats
 from ..protocol.states import SessionState
 from ..protocol.websocket import ABNORMAL_CLOSURE, NORMAL_CLOSURE
-from ..subscription import Scope
+from ..scope import Scope
 from .failures import ConnectFailed
 from .opening import Dial, Opening, Resolve
 from .transport import Transport

@@ -13,7 +13,7 @@ from ..decoding import UNUSUAL, Decoder
 from ..events import Event, Undecodable
 from ..messages import MESSAGE_TYPES, Message, Ohlcv
 from ..options import Options
-from ..subscription import Scope
+from ..scope import Scope
 from .frames import LONGEST_NAME_IN_TAIL, TAIL, Frame, Frames, FrameType, Item, type_at_end
 from .sequences import STRICT_TYPES, Sequences
 from .surplus import Surplus

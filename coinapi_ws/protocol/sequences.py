@@ -7,7 +7,7 @@ from typing import Final
 
 from ..events import SequenceGap
 from ..messages import Book, BookL3, Message, set_field
-from ..subscription import Scope
+from ..scope import Scope
 
 #: A missing delta makes a book wrong, so a jump is reported; for others it is not known whether
 #: throttled and filtered streams are numbered anew, so jumps are counted.

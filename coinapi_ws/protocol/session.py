@@ -20,7 +20,7 @@ from ..events import Cause, Connected, Disconnected, Event, Live, Undecodable
 from ..exceptions import CoinAPIError, RateLimited, UsageError
 from ..messages import ErrorMessage, Message, ReconnectNotice
 from ..options import Options
-from ..subscription import Scope, ScopeFrame, frames_between, kept_by
+from ..scope import Scope, ScopeFrame, frames_between, kept_by
 from . import endings
 from .deadlines import Deadlines
 from .frames import Frame, Frames, FrameType, Item

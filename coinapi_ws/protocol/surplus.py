@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ..messages import Message
-from ..subscription import KNOWN_DATA_TYPES, Scope
+from ..scope import Scope
+from ..subscription import KNOWN_DATA_TYPES
 
 _MAX_CACHED_VERDICTS: Final = 100_000
 

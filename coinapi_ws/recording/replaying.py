@@ -14,7 +14,7 @@ from ..messages import Message
 from ..options import Options
 from ..protocol.frames import Frame
 from ..protocol.reading import Reader
-from ..subscription import Scope
+from ..scope import Scope
 from ..timestamps import NANOSECONDS_PER_SECOND
 from .lines import Entry
 from .reading import Path, in_order, read_entries

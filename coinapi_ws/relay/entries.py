@@ -17,7 +17,8 @@ from ..exceptions import CoinAPIError
 from ..options import Options
 from ..protocol.frames import Frame, Item
 from ..protocol.reading import Reader
-from ..subscription import Scope, fields_of, subscription_of
+from ..scope import Scope
+from ..subscription import fields_of, subscription_of
 
 DEFAULT_STREAMS: Final = 16
 DEFAULT_PREFIX: Final = "coinapi"

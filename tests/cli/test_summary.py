@@ -5,7 +5,8 @@ import pytest
 from coinapi_ws import Message, Quote, SequenceGap, Trade, Undecodable
 from coinapi_ws.cli.summary import Tally, duration_text, latency_ns
 from coinapi_ws.events import ConnectionGap
-from coinapi_ws.subscription import Scope, Subscription
+from coinapi_ws.scope import Scope
+from coinapi_ws.subscription import Subscription
 from coinapi_ws.timestamps import format_ns
 
 NOW_NS = 1_700_000_000_000_000_000

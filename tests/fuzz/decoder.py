@@ -21,7 +21,8 @@ from coinapi_ws.options import Options
 from coinapi_ws.protocol.frames import Frame, Frames, type_at_end
 from coinapi_ws.protocol.reading import Reader
 from coinapi_ws.quick import HOT_TYPES, parsing_reader, storage_reader
-from coinapi_ws.subscription import Scope, Subscription
+from coinapi_ws.scope import Scope
+from coinapi_ws.subscription import Subscription
 
 DECODERS: Final = {numbers: Decoder(numbers) for numbers in NUMBERS}
 SCOPE: Final = Scope(Subscription(["trade"], everything=True))

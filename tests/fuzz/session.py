@@ -19,7 +19,7 @@ from websocket_peer import CLOSE, PING, PONG, TEXT, accept, accept_key
 from coinapi_ws.events import Disconnected, Event
 from coinapi_ws.exceptions import ConfigurationError, ConnectError, UsageError
 from coinapi_ws.messages import ErrorMessage, Message
-from coinapi_ws.subscription import Scope
+from coinapi_ws.scope import Scope
 
 ACCEPT_KEY: Final = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # that of RFC 6455, section 1.3
 MARK: Final = b"\xf8\xfa"  # neither in UTF-8 nor the beginning of a frame that is legal

@@ -33,7 +33,7 @@ from coinapi_ws.events import Disconnected, Event
 from coinapi_ws.exceptions import ConfigurationError, ConnectError, UsageError
 from coinapi_ws.messages import Message
 from coinapi_ws.protocol.websocket import MAX_UNSENT_PONG_BYTES, Closed, Rejected, WebSocket, WebSocketEvent
-from coinapi_ws.subscription import Scope
+from coinapi_ws.scope import Scope
 
 Converse = Callable[..., Conversation]
 

@@ -7,7 +7,8 @@ import pytest
 from coinapi_ws.events import SequenceGap
 from coinapi_ws.messages import Book, BookL3, ExchangeRate, Heartbeat, Message, Ohlcv, Quote, Trade
 from coinapi_ws.protocol.sequences import Sequences
-from coinapi_ws.subscription import Scope, Subscription
+from coinapi_ws.scope import Scope
+from coinapi_ws.subscription import Subscription
 
 A, B = "X_SPOT_A_USD", "X_SPOT_B_USD"
 

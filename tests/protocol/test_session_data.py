@@ -26,7 +26,8 @@ from coinapi_ws.messages import (
     Trade,
 )
 from coinapi_ws.protocol.pacing import MARGIN_SECONDS
-from coinapi_ws.subscription import Scope, Subscription
+from coinapi_ws.scope import Scope
+from coinapi_ws.subscription import Subscription
 
 Converse = Callable[..., Conversation]
 

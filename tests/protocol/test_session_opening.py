@@ -18,7 +18,8 @@ from coinapi_ws.events import Connected, Live
 from coinapi_ws.exceptions import ConfigurationError, UsageError
 from coinapi_ws.options import Options
 from coinapi_ws.protocol.pacing import MARGIN_SECONDS
-from coinapi_ws.subscription import Scope, Subscription
+from coinapi_ws.scope import Scope
+from coinapi_ws.subscription import Subscription
 
 Converse = Callable[..., Conversation]
 

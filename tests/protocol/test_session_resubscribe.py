@@ -12,7 +12,8 @@ from conversation import ADA, BTC, TRADES, Conversation
 from coinapi_ws import Pacer
 from coinapi_ws.events import SequenceGap
 from coinapi_ws.messages import Book, Message
-from coinapi_ws.subscription import Scope, Subscription
+from coinapi_ws.scope import Scope
+from coinapi_ws.subscription import Subscription
 
 Converse = Callable[..., Conversation]
 

@@ -17,7 +17,8 @@ from coinapi_ws.messages import (
 )
 from coinapi_ws.protocol import surplus as surplus_module
 from coinapi_ws.protocol.surplus import Surplus
-from coinapi_ws.subscription import Scope, Subscription
+from coinapi_ws.scope import Scope
+from coinapi_ws.subscription import Subscription
 
 A, B = "X_SPOT_A_USD", "X_SPOT_B_USD"
 TRADES_A = Subscription(["trade"], symbol_ids=[f"{A}$"])
