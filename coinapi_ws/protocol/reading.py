@@ -87,6 +87,13 @@ class Reader:
             else:
                 yield item
 
+    def decode_text(self, payload: str, received_ns: int) -> Iterator[Item]:
+        """Decode one frame by itself, whichever it is: for texts that come from elsewhere than a session."""
+        (frame_type,) = self.types_of([payload])
+        if frame_type is None:
+            return self._checked(self.read(payload, received_ns), None)
+        return self.decode_frames([(frame_type, payload)], received_ns)
+
     def decode_frames(self, frames: Iterable[tuple[FrameType, str]], received_ns: int) -> Iterator[Item]:
         """Decode a run of frames, one whenever one is asked for."""
         decode = self._decoder.decode

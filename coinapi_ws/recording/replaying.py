@@ -12,7 +12,6 @@ from ..events import ConnectionGap, Dropped, Gap, SequenceGap, Undecodable
 from ..exceptions import ConfigurationError
 from ..messages import Message
 from ..options import Options
-from ..protocol.frames import Frame
 from ..protocol.reading import Reader
 from ..scope import Scope
 from ..timestamps import NANOSECONDS_PER_SECOND
@@ -118,7 +117,7 @@ class Replay:
         if reader is None:  # it begins in the middle
             reader = self._open(entry.connection)
         items: list[Item] = []
-        for item in _decoded(reader, entry.frame, entry.received_ns):
+        for item in reader.decode_text(entry.frame, entry.received_ns):
             if isinstance(item, SequenceGap) and item.received == 1:
                 self.restarts += 1
                 continue
@@ -126,7 +125,7 @@ class Replay:
                 if self._cut is not None:
                     items.append(self._connection_gap(*self._cut, time_ns_of(item)))
                 self._last = item
-            items.append(item)
+            items.append(item)  # type: ignore[arg-type]  # no session has events here
         return items
 
     def _event(self, entry: Entry) -> list[Item]:
@@ -163,10 +162,3 @@ class Replay:
     def _connection_gap(self, from_ns: int, reason: str, to_ns: int) -> ConnectionGap:
         self._cut = None
         return ConnectionGap(from_ns=from_ns, to_ns=max(from_ns, to_ns), reason=reason, scope=Scope())
-
-
-def _decoded(reader: Reader, text: str, received_ns: int) -> Iterable[Item]:
-    (known,) = reader.types_of([text])
-    if known is not None:
-        return reader.decode_frames([(known, text)], received_ns)  # type: ignore[return-value]
-    return reader.decode([Frame(text, received_ns, reader.read(text, received_ns))])  # type: ignore[return-value]

@@ -15,7 +15,7 @@ from ..endpoints import endpoint_from
 from ..events import ConnectionGap, Dropped, Gap, Undecodable
 from ..exceptions import CoinAPIError
 from ..options import Options
-from ..protocol.frames import Frame, Item
+from ..protocol.frames import Item
 from ..protocol.reading import Reader
 from ..scope import Scope
 from ..subscription import fields_of, subscription_of
@@ -103,10 +103,7 @@ class EntryDecoder:
             if len(self._readers) >= _MAX_CONNECTIONS:
                 del self._readers[next(iter(self._readers))]
             reader = self._readers[connection] = Reader(self._options, Scope())
-        (frame_type,) = reader.types_of([text])
-        if frame_type is None:
-            return list(reader.decode([Frame(text, received_ns, reader.read(text, received_ns))]))
-        return list(reader.decode_frames([(frame_type, text)], received_ns))
+        return list(reader.decode_text(text, received_ns))
 
 
 def gap_text(gap: ConnectionGap | Dropped) -> str:

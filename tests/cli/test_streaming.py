@@ -15,7 +15,7 @@ import pytest
 from coinapi_ws import ConnectTimeout, Subscription, connect
 from coinapi_ws.cli.arguments import parsers
 from coinapi_ws.cli.printing import Printer
-from coinapi_ws.cli.streaming import _print_all, _subscriptions
+from coinapi_ws.cli.streaming import _print_all, subscriptions_of
 from coinapi_ws.cli.summary import Tally
 from coinapi_ws.recording import read_recording
 from coinapi_ws.simulator import Simulator, VirtualClock
@@ -183,7 +183,7 @@ def test_types_by_asset_alone_are_one_hello(run) -> None:
 )
 def test_what_is_subscribed(command: str, subscriptions: list[Subscription]) -> None:
     arguments = parsers()[0].parse_args(["stream", *command.split()])
-    assert _subscriptions(arguments) == subscriptions
+    assert subscriptions_of(arguments) == subscriptions
 
 
 def test_the_embedded_server_is_not_told_the_key(run, monkeypatch, canary_key: str, recording) -> None:
