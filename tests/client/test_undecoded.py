@@ -164,12 +164,12 @@ def test_after_a_callback_that_closes_the_rest_of_the_read_is_undelivered(reads:
     assert (len(heard), dispatcher.delivered, queue.undelivered) == (40, 40, 35)
 
 
-def test_a_tap_has_what_came_and_callbacks_have_the_rest(reads: Reads, queue: DeliveryQueue) -> None:
+def test_a_taker_has_what_came_and_callbacks_have_the_rest(reads: Reads, queue: DeliveryQueue) -> None:
     registry = Registry()
     dispatcher = Dispatcher(queue, registry, lambda error: None)
     heard: list[Any] = []
-    tapped: list[Any] = []
-    dispatcher.tap = tapped.extend
+    taken: list[Any] = []
+    dispatcher.taker = taken.extend
     for kind in (Message, Event):
         registry.add(kind, heard.append, None)
     end = Quiet(type="trade", seconds=1.0, asked=EVERYTHING)
@@ -177,7 +177,7 @@ def test_a_tap_has_what_came_and_callbacks_have_the_rest(reads: Reads, queue: De
     queue.put([end, Trade(raw="T", received_ns=8), Undecodable(reason="r", received_ns=9, payload="[")], 2)
     queue.end()
     dispatcher.run()
-    frames, heartbeat, odd, *rest = tapped
+    frames, heartbeat, odd, *rest = taken
     assert frames.payloads == trades(1, 3)
     assert [heartbeat.payload, odd.payload] == [HEARTBEAT, "[]"]
     assert rest == [end, Frame("T", 8, Trade(raw="T", received_ns=8)), Frame("[", 9, heard[-1])]
@@ -186,31 +186,31 @@ def test_a_tap_has_what_came_and_callbacks_have_the_rest(reads: Reads, queue: De
     assert reads.looked == [[]]
 
 
-def test_a_binary_frame_is_no_text_to_tap(reads: Reads, queue: DeliveryQueue) -> None:
+def test_a_binary_frame_is_no_text_to_a_taker(reads: Reads, queue: DeliveryQueue) -> None:
     dispatcher = Dispatcher(queue, Registry(), lambda error: None)
-    tapped: list[Any] = []
-    dispatcher.tap = tapped.extend
+    taken: list[Any] = []
+    dispatcher.taker = taken.extend
     binary = Undecodable(reason="a binary frame", received_ns=9, payload=b"x")
     queue.put([binary], 1)
     queue.end()
     dispatcher.run()
-    assert tapped == [binary]
+    assert taken == [binary]
 
 
-def test_what_is_left_out_keeps_its_text_for_a_tap(reads: Reads) -> None:
+def test_what_is_left_out_keeps_its_text_for_a_taker(reads: Reads) -> None:
     texts = trades(1, 2)
     assert [item.raw for item in reads.of(*texts).without_order(keep_raw=True) if isinstance(item, Trade)] == texts
 
 
-def test_when_nothing_may_be_delivered_nothing_is_tapped(reads: Reads, queue: DeliveryQueue) -> None:
+def test_when_nothing_may_be_delivered_nothing_is_given_to_a_taker(reads: Reads, queue: DeliveryQueue) -> None:
     dispatcher = Dispatcher(queue, Registry(), lambda error: None)
 
-    def tap(items: Any) -> None:
-        tapped.append(items)
+    def taker(items: Any) -> None:
+        taken.append(items)
         queue.discard()
 
-    tapped: list[Any] = []
-    dispatcher.tap = tap
-    dispatcher.deliver(dispatcher._tapped(tap, [reads.of(*trades(1, 3))]))
-    dispatcher.deliver(dispatcher._tapped(tap, [reads.of(*trades(4, 8))]))
-    assert (len(tapped), dispatcher.delivered, queue.undelivered) == (1, 3, 5)
+    taken: list[Any] = []
+    dispatcher.taker = taker
+    dispatcher.deliver(dispatcher._left_by(taker, [reads.of(*trades(1, 3))]))
+    dispatcher.deliver(dispatcher._left_by(taker, [reads.of(*trades(4, 8))]))
+    assert (len(taken), dispatcher.delivered, queue.undelivered) == (1, 3, 5)
