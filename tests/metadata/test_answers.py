@@ -8,6 +8,7 @@ import threading
 import time
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
@@ -276,11 +277,16 @@ def test_a_refusal_whose_words_do_not_come_is_a_refusal(answering: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "least", "most"),
-    [("7", 7, 7), (formatdate(time.time() + 3600, usegmt=True), 3000, 3600), (formatdate(0, usegmt=True), 0, 0)],
+    ("make", "least", "most"),
+    [
+        (lambda: "7", 7, 7),
+        (lambda: formatdate(time.time() + 3600, usegmt=True), 3000, 3600),
+        (lambda: formatdate(0, usegmt=True), 0, 0),
+    ],
     ids=["seconds", "a date", "a date that has passed"],
 )
-def test_when_to_try_again(answering: Any, value: str, least: float, most: float) -> None:
+def test_when_to_try_again(answering: Any, make: Callable[[], str], least: float, most: float) -> None:
+    value = make()
     answer = status(429, b"slowly", b"Retry-After: %s\r\nX-RateLimit-Remaining: -5\r\n" % value.encode())
     with answering(answer) as client, pytest.raises(RateLimited) as caught:
         list(client.assets())
