@@ -187,6 +187,10 @@ class Statistics:
                 surplus += _add_jumps(session, jumps)
         return surplus, jumps
 
+    def renew_lock(self) -> None:
+        """Forget, in a forked child, whoever held the lock."""
+        self._lock = threading.RLock()
+
     def rate(self, now: float) -> float:
         """Return messages a second, over the last full seconds."""
         second = int(now)

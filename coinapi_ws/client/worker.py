@@ -229,6 +229,7 @@ class Worker:
         self._monitor = Monitor()  # whoever held it is not here
         self.registry.renew_lock()
         self.queue.renew_lock()
+        self.statistics.renew_lock()
         if self._state is ClientState.IDLE:
             return
         if self._state is not ClientState.CLOSED:
