@@ -204,10 +204,11 @@ def test_texts_at_the_borders_of_the_forms_of_a_length(size: int) -> None:
     ],
     ids=["two bytes too many", "eight", "no UTF-8", "second", "later", "a mask", "too much"],
 )
-def test_what_is_wrong_shows_at_the_same_byte(data: bytes) -> None:
+@pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "byte by byte"])
+def test_what_is_wrong_shows_at_the_same_byte(data: bytes, is_whole: bool) -> None:
+    chunks = [data] if is_whole else chunks_of(data, [1] * len(data))
     fast, slow = (
-        told_of(open_websocket(max_message_bytes=LIMIT, fast_lane=lane), chunks_of(data, [1] * len(data)), {})
-        for lane in (True, False)
+        told_of(open_websocket(max_message_bytes=LIMIT, fast_lane=lane), chunks, {}) for lane in (True, False)
     )
     assert fast == slow
 
