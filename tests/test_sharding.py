@@ -63,6 +63,14 @@ def test_one_more_shard_takes_its_even_share() -> None:
         assert max(sizes.values()) < 1.1 * min(sizes.values())
 
 
+def test_each_shard_has_the_symbols_that_hash_to_it_about_as_many_as_the_others() -> None:
+    symbol_ids = [f"KRAKEN_SPOT_A{n}_USD" for n in range(1000)]
+    shards = Scope(Subscription(["trade"], symbol_ids=[f"{symbol_id}$" for symbol_id in symbol_ids])).shards(8)
+    found = [{name for member in shard for name in member.symbol_ids} for shard in shards]
+    assert found == [{f"{name}$" for name in symbol_ids if shard_of(name, 8) == number} for number in range(8)]
+    assert all(90 < len(names) < 160 for names in found)
+
+
 def test_a_shard_is_the_same_in_each_process_and_version() -> None:
     names = ["COINBASE_SPOT_BTC_USD", "KRAKEN_SPOT_ETH_USD", "BITSTAMP_SPOT_BTC_USD", "é", ""]
     program = f"from coinapi_ws.sharding import shard_of; print([shard_of(name, 8) for name in {names!r}])"
