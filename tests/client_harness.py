@@ -33,7 +33,7 @@ from coinapi_ws.client.settings import ClientSettings
 from coinapi_ws.client.statistics import Statistics
 from coinapi_ws.client.supervisor import Supervisor
 from coinapi_ws.client.undecoded import Undecoded
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.protocol.pacing import Pacer
 from coinapi_ws.simulator import Simulator, VirtualClock
 

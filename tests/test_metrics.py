@@ -21,7 +21,7 @@ from prometheus_client.openmetrics import exposition
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from coinapi_ws import Backoff, Cause, Client, ClientState, ClientStats, Latency
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.metrics import CONTENT_TYPE, FAMILIES, Collector, openmetrics
 from coinapi_ws.simulator import Simulator
 

@@ -25,7 +25,7 @@ from coinapi_ws import (
     connect,
 )
 from coinapi_ws.books import BookKeeper, BookLive, BookStale, BookState
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 BTC, ETH, ADA = (f"COINBASE_SPOT_{asset}_USD" for asset in ("BTC", "ETH", "ADA"))

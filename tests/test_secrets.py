@@ -45,7 +45,7 @@ from coinapi_ws import (
     metadata,
     proxy_from,
 )
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.protocol.websocket import WebSocket
 from coinapi_ws.simulator import Simulator, VirtualClock
 

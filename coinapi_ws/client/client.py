@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast, overload
 
 from ..auth import Secret
 from ..drivers.opening import Opening, Resolve
-from ..drivers.selector import PROCESS_PACER, SelectorConnection, Tap
+from ..drivers.pacing import PROCESS_PACER
+from ..drivers.selector import SelectorConnection, Tap
 from ..endpoints import Endpoint
 from ..events import Disconnected, Event
 from ..exceptions import ConfigurationError, UsageError

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 from ..auth import Secret
 from ..endpoints import Endpoint
 from ..events import Connected, Disconnected, Gap, Undecodable
-from ..exceptions import UsageError
+from ..exceptions import CoinAPIError, UsageError
 from ..messages import Heartbeat, Message
 from ..options import ConnectionOptions, read_options
-from ..protocol.frames import Frame, Frames, FrameType, Item
+from ..protocol.frames import Frame, Frames, Item
 from ..protocol.pacing import Pacer
 from ..protocol.states import SessionState
 from ..proxies import FROM_ENVIRONMENT, Proxy
 from ..scope import Scope, read_scope
 from ..subscription import Subscription
 from .opening import Resolve
-from .selector import PROCESS_PACER, SelectorConnection, Tap
+from .pacing import PROCESS_PACER
+from .selector import SelectorConnection, Tap
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -47,26 +48,33 @@ class StreamStats:
     undelivered: int
 
 
+class _Run:
+    """Frames of one :class:`Frames` that are decoded one by one; ``left`` are the texts of those still to come."""
+
+    __slots__ = ("frames", "left", "received_ns")
+
+    def __init__(self, run: Frames) -> None:
+        self.left = iter(run.payloads)
+        self.frames = zip(run.types, self.left, strict=True)
+        self.received_ns = run.received_ns
+
+
 class Stream:
     """Messages, gaps and undecodable frames of one connection, in order. Made by :func:`connect`.
 
     It belongs to the thread that made it; calls from another raise ``UsageError``, a running iteration once it needs
     more than was read together. It does not reconnect. Messages are decoded as they are taken: a Ctrl-C in the middle
-    of that loses at most this one, whose absence its sequence shows.
+    of that loses at most this one.
     """
 
     def __init__(self, connection: SelectorConnection, *, heartbeats: bool) -> None:
         self._connection = connection
         self._heartbeats = heartbeats
         self._thread = threading.get_ident()
-        #: What is decoded whenever an item is asked for: ``_ready`` makes items of ``_run``, what came since waits.
-        self._came: deque[Frame | Frames | Undecodable] = deque()
-        self._run: Iterator[tuple[FrameType, str]] = iter(())
-        self._left: Iterator[str] = iter(())  # of the run
-        self._received_ns = 0
+        #: What is decoded whenever an item is asked for: ``_ready`` makes items of the first, the others wait.
+        self._came: deque[Item | Frame | Frames | _Run] = deque()
         self._ready: Iterator[Item] = iter(())
         self._undelivered = 0
-        self._is_connected = False
 
     def __enter__(self) -> Stream:
         return self
@@ -146,7 +154,7 @@ class Stream:
         self._check_thread()
         try:
             self._drop_all()
-            self._take(self._connection.close())
+            self._came.extend(self._connection.close())
             while self.disconnected is None:
                 self._turn(None)
                 self._drop_all()
@@ -157,20 +165,29 @@ class Stream:
     def _open(self) -> None:
         """Connect, until the hello is on its way. Raises what stood against it."""
         try:
-            self._take(self._connection.start())
-            while not self._is_connected and self.disconnected is None:
+            self._came.extend(self._connection.start())
+            while not self._is_connected() and self.disconnected is None:
                 self._turn(None)
         except BaseException:
             self._connection.abandon()
             raise
-        if not self._is_connected:
+        if not self._is_connected():
             self._raise_error()
+
+    def _is_connected(self) -> bool:
+        return any(isinstance(item, Connected) for item in self._came)
 
     def _set_scope(self, scope: Scope) -> None:
         self._check_thread()
         if self.disconnected is not None:
             raise UsageError("the stream is closed; its scope cannot be changed")
-        self._take(self._connection.set_scope(scope))
+        try:
+            self._came.extend(self._connection.set_scope(scope))
+        except CoinAPIError:
+            raise  # nothing was done
+        except BaseException:
+            self._connection.abandon()
+            raise
 
     def _check_thread(self) -> None:
         if threading.get_ident() != self._thread:
@@ -203,19 +220,23 @@ class Stream:
         self._raise_error()
 
     def _make_ready(self) -> bool:
-        """Go on with what came; return whether there was anything. An exception may have cut the decoding of a run."""
-        if not length_hint(self._left):
-            if not self._came:
-                return False
-            came = self._came.popleft()
-            if not isinstance(came, Frames):
-                items = self._connection.decode([came])
+        """Go on with what came; return whether there was anything.
+
+        Ctrl-C may cut this anywhere, and the decoding of a run, which leaves ``_came`` once it is used up (F18).
+        """
+        while self._came:
+            first = self._came[0]
+            if isinstance(first, Frames):
+                self._came[0] = first = _Run(first)
+            if isinstance(first, _Run) and length_hint(first.left):
+                self._ready = self._connection.decode_frames(first.frames, first.received_ns)
+                return True
+            self._came.popleft()
+            if isinstance(first, (Frame, Undecodable)):
+                items = self._connection.decode([first])
                 self._ready = iter([item for item in items if self._heartbeats or not isinstance(item, Heartbeat)])
                 return True
-            self._left, self._received_ns = iter(came.payloads), came.received_ns
-            self._run = zip(came.types, self._left, strict=True)
-        self._ready = self._connection.decode_frames(self._run, self._received_ns)
-        return True
+        return False
 
     def _drop_all(self) -> None:
         while True:
@@ -224,15 +245,16 @@ class Stream:
                 return
 
     def _turn(self, deadline: float | None) -> None:
-        """Let the connection do what is ready or due before the deadline."""
-        self._take(self._connection.step(None if deadline is None else deadline - time.monotonic()))
+        """Let the connection do what is ready or due before the deadline: its ``step``, but nothing is lost between.
 
-    def _take(self, items: list[Item]) -> None:
-        for item in items:
-            if isinstance(item, Connected):
-                self._is_connected = True
-            elif isinstance(item, (Frame, Frames, Undecodable)):
-                self._came.append(item)
+        Ctrl-C while it waits leaves it intact, and later ends it (F18).
+        """
+        ready = self._connection._wait(None if deadline is None else deadline - time.monotonic())
+        try:
+            self._came.extend(self._connection._handle(ready))
+        except BaseException:
+            self._connection.abandon()
+            raise
 
 
 def connect(

@@ -33,6 +33,7 @@ from ..protocol.websocket import ABNORMAL_CLOSURE, NORMAL_CLOSURE
 from ..scope import Scope
 from .failures import ConnectFailed
 from .opening import Dial, Opening, Resolve
+from .pacing import PROCESS_PACER
 from .transport import Transport
 from .waiting import LONGEST_WAIT_SECONDS, NO_INTEREST, Interest, Waiting
 
@@ -42,47 +43,8 @@ HIGH_WATER_BYTES: Final = 64 * 1024
 LINGER_SECONDS: Final = 1.0
 #: What waits in the socket may be what a timer is missing (F7); a bound, since a flood never ends (F3).
 _READS_BEFORE_TIMEOUT: Final = 16
-
-
-class SharedPacer(Pacer):
-    """A pacer for the connections of all threads of a process."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock = threading.RLock()  # take() calls the others
-
-    def renew_lock(self) -> None:
-        """Forget, in a forked child, whoever held the lock."""
-        self._lock = threading.RLock()
-
-    def next_allowed(self, host: str, kind: str, now: float, *, is_vendor: bool, count: int = 1) -> float:
-        with self._lock:
-            return super().next_allowed(host, kind, now, is_vendor=is_vendor, count=count)
-
-    def together(self, host: str, kind: str, count: int, *, is_vendor: bool) -> int:
-        with self._lock:
-            return super().together(host, kind, count, is_vendor=is_vendor)
-
-    def record(self, host: str, kind: str, now: float, *, is_vendor: bool) -> None:
-        with self._lock:
-            super().record(host, kind, now, is_vendor=is_vendor)
-
-    def take(self, host: str, kind: str, now: float, *, is_vendor: bool, count: int = 1) -> float:
-        with self._lock:
-            return super().take(host, kind, now, is_vendor=is_vendor, count=count)
-
-    def block(self, host: str, kind: str, until: float) -> None:
-        with self._lock:
-            super().block(host, kind, until)
-
-    def observe(self, host: str, headers: Iterable[tuple[str, str]], now: float) -> None:
-        with self._lock:
-            super().observe(host, headers, now)
-
-
-#: The vendor counts per IP address, so one process has one budget.
-PROCESS_PACER: Final = SharedPacer()
-
+#: Beside the events of ``selectors``: a timeout is due.
+_DUE: Final = 1 << 16
 
 #: Is called with a connection and what one read of it brought, before that is decoded.
 Tap: TypeAlias = "Callable[[SelectorConnection, Sequence[Event | Frame | Frames]], object]"
@@ -283,23 +245,31 @@ class SelectorConnection:
         passed; after the end it returns nothing at once. Any exception from within the handling, such as a
         ``KeyboardInterrupt``, ends the connection as :meth:`abandon` does; one while waiting leaves it intact.
         """
+        return self._handle(self._wait(timeout))
+
+    def _wait(self, timeout: float | None) -> int:
+        """Wait as :meth:`step` does; return for what it is time: events of ``selectors``, and ``_DUE``."""
         self._check_thread()
         if self._phase is _Phase.IDLE:
             raise UsageError("step() comes after start()")
         if self._phase is _Phase.DONE:
-            return []
+            return 0
         due = self.next_timeout()
         waits = [LONGEST_WAIT_SECONDS] if timeout is None else [LONGEST_WAIT_SECONDS, timeout]
         if due is not None:
             waits.append(due - self._clock())
         ready = self._waiting.wait(self.interest(), max(0.0, min(waits)))
+        return ready if due is None or self._clock() < due else ready | _DUE
+
+    def _handle(self, ready: int) -> list[Item]:
+        """Handle what :meth:`_wait` returned."""
         items: list[Item] = []
         try:
             if ready & selectors.EVENT_READ:
                 items += self.handle_read()
             if ready & selectors.EVENT_WRITE:
                 items += self.handle_write()
-            if due is not None and self._clock() >= due:
+            if ready & _DUE:
                 items += self.handle_timeout()
         except BaseException:
             self.abandon()  # its work may be half done (F18)

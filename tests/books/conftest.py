@@ -13,7 +13,7 @@ from wsproto.events import Message
 
 from coinapi_ws import Client, Subscription, UnknownMessage
 from coinapi_ws.books import BookEvent, BookKeeper, BookLive, BookStale, BookUpdated
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 
 ONE: Final = "X_SPOT_ONE_USD"
 TWO: Final = "X_SPOT_TWO_USD"

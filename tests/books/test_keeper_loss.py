@@ -15,7 +15,7 @@ from market_watch import Books
 
 from coinapi_ws import Backoff, Book, BookL3, Client, Disconnected, Gap, Message, Subscription
 from coinapi_ws.books import BookKeeper, BookLive, BookSnapshot, BookStale, BookState, L3Snapshot
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.simulator import Simulator
 
 SYMBOLS: Final = ("COINBASE_SPOT_BTC_USD", "COINBASE_SPOT_ETH_USD", "KRAKEN_SPOT_BTC_USD", "BITSTAMP_SPOT_BTC_USD")

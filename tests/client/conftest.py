@@ -10,7 +10,7 @@ from client_harness import Life
 from peers import Listener, listening
 
 from coinapi_ws import Client
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 

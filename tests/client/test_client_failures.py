@@ -26,7 +26,7 @@ from coinapi_ws import (
     UsageError,
 )
 from coinapi_ws.client.supervisor import Supervisor
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 MakeClient = Callable[..., Client]

@@ -29,7 +29,7 @@ from coinapi_ws import (
     Trade,
 )
 from coinapi_ws.client.supervisor import LOGGER
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 
 LiveIt = Callable[..., Life]
 

@@ -11,7 +11,7 @@ import trustme
 from peers import TRADES, FakeClock, Listener, listening, silent_address
 
 from coinapi_ws import Options, Scope, Secret, SelectorConnection, endpoint_from
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.drivers.transport import Address
 
 

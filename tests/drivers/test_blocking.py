@@ -30,7 +30,7 @@ from coinapi_ws import (
     UsageError,
     connect,
 )
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.drivers.waiting import Waiting
 from coinapi_ws.simulator import Simulator, VirtualClock
 

@@ -32,7 +32,7 @@ from coinapi_ws import (
     UsageError,
 )
 from coinapi_ws.drivers.opening import resolve_host
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.drivers.transport import Address
 from coinapi_ws.protocol.pacing import HELLO, MARGIN_SECONDS, UPGRADE
 from coinapi_ws.simulator import Simulator, VirtualClock

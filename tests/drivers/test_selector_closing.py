@@ -20,7 +20,8 @@ from coinapi_ws import (
     SessionState,
     Trade,
 )
-from coinapi_ws.drivers.selector import HIGH_WATER_BYTES, LINGER_SECONDS, SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
+from coinapi_ws.drivers.selector import HIGH_WATER_BYTES, LINGER_SECONDS
 
 Make = Callable[..., SelectorConnection]
 

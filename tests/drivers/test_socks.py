@@ -26,7 +26,7 @@ from coinapi_ws import (
     connect,
     proxy_from,
 )
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 Make = Callable[..., SelectorConnection]

@@ -25,7 +25,7 @@ from coinapi_ws import (
     UsageError,
     endpoint_from,
 )
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.drivers.transport import Address
 from coinapi_ws.drivers.waiting import LONGEST_WAIT_SECONDS, Interest, Waiting
 from coinapi_ws.simulator import Simulator, VirtualClock

@@ -34,7 +34,7 @@ from coinapi_ws import (
     endpoint_from,
 )
 from coinapi_ws.drivers.opening import default_ssl_context
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 Leaks = Callable[[BaseException], bool]

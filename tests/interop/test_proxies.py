@@ -35,7 +35,7 @@ from coinapi_ws import (
     endpoint_from,
     proxy_from,
 )
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 #: Where Debian has squid's check of a file of passwords.

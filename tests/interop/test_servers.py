@@ -30,7 +30,7 @@ from coinapi_ws import (
     connect,
     endpoint_from,
 )
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 
 Step = tuple[Any, ...]
 

@@ -304,14 +304,14 @@ assert client.close()
 def test_each_lock_that_is_held_for_sure_f16(canary_key: str) -> None:
     """As before, but a thread of the parent holds every lock at the moment of the fork."""
     program = """
-import coinapi_ws.drivers.selector as selector
+from coinapi_ws.drivers.pacing import PROCESS_PACER
 client = live_client()
 idle = new_client()
 locks = [
     lock
     for worker in (client._worker, idle._worker)
     for lock in (worker._monitor.lock, worker.queue._monitor.lock, worker.registry._lock)
-] + [client._worker._wakeup._monitor.lock, selector.PROCESS_PACER._lock]
+] + [client._worker._wakeup._monitor.lock, PROCESS_PACER._lock]
 are_held, may_go = threading.Event(), threading.Event()
 
 def hold():

@@ -153,3 +153,125 @@ def test_at_any_moment_of_a_flood_f18(
     assert output == "True 20\n"
     assert child.returncode == 0
     assert_no_canary(output)
+
+
+SITES = """
+import faulthandler, warnings
+warnings.simplefilter("ignore", ResourceWarning)  # a socket may be lost between connect() and its assignment
+from coinapi_ws import Trade
+from coinapi_ws.drivers import blocking
+
+faulthandler.dump_traceback_later(50, exit=True)
+
+class Interrupting:
+    # Raises KeyboardInterrupt before one instruction of the stream's own code, each round before another.
+    def __init__(self):
+        self.sites = {}
+        self.target = None
+    def next_round(self):
+        self.target = next((site for site, was_hit in self.sites.items() if not was_hit), None)
+        return not self.sites or self.target is not None
+    def trace(self, frame, event, arg):
+        if frame.f_code.co_filename != blocking.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            site = frame.f_code.co_name, frame.f_lineno, frame.f_lasti
+            self.sites.setdefault(site, False)
+            if site == self.target:
+                self.sites[site] = True
+                raise KeyboardInterrupt
+        return self.trace
+    def during(self, call):
+        sys.settrace(self.trace)
+        try:
+            return call()
+        finally:
+            sys.settrace(None)
+            self.sites[self.target] = True  # also where it was not met again
+
+def connected():
+    return connect(None, TRADES, endpoint=sys.argv[1], request_heartbeats=False, close_timeout=0.1)
+
+def take(stream, most, seen):
+    for item in stream:
+        seen.append(item)
+        if len(seen) >= most:
+            break
+
+def take_one_by_one(stream, most, seen):
+    while len(seen) < most:
+        seen.append(next(stream))
+
+def account(seen):
+    numbers = [item.sequence for item in seen if isinstance(item, Trade)]
+    assert numbers == sorted(set(numbers)), numbers
+    lost = numbers[-1] - len(numbers) if numbers else 0
+    assert lost <= 1, numbers
+
+def closed(stream):
+    stream.close()
+    assert stream.disconnected is not None
+    assert list(stream) == []
+"""
+
+SITES_OF_READING = """
+for how in take, take_one_by_one:
+    interrupting = Interrupting()
+    abandoned = went_on = 0
+    while interrupting.next_round():
+        seen = []
+        stream = connected()
+        try:
+            interrupting.during(lambda: how(stream, 200, seen))
+        except KeyboardInterrupt:
+            pass
+        if stream.disconnected is None:
+            how(stream, len(seen) + 50, seen)
+            went_on += 1
+        else:
+            abandoned += 1
+        account(seen)
+        closed(stream)
+    assert abandoned > 0 and went_on > 50, (abandoned, went_on)
+print("done")
+"""
+
+SITES_OF_THE_ENDS = """
+interrupting = Interrupting()
+while interrupting.next_round():
+    try:
+        stream = interrupting.during(connected)
+    except KeyboardInterrupt:
+        continue
+    closed(stream)
+assert len(interrupting.sites) > 50
+interrupting = Interrupting()
+while interrupting.next_round():
+    stream = connected()
+    next(stream)
+    try:
+        interrupting.during(stream.close)
+    except KeyboardInterrupt:
+        pass
+    closed(stream)
+assert len(interrupting.sites) > 50
+print("done")
+"""
+
+
+@pytest.mark.parametrize("program", [SITES_OF_READING, SITES_OF_THE_ENDS], ids=["reading", "ends"])
+def test_before_each_instruction_of_the_stream_f18(program: str, canary_key: str, tmp_path: Path) -> None:
+    """F18: wherever it comes, at most the message that is being taken is lost, and close() returns."""
+    path = tmp_path / "numbered.jsonl"
+    with RecordingWriter(path) as writer:
+        for n in range(1, 401):
+            writer.write(f'{{"sequence":{n},"symbol_id":"COINBASE_SPOT_BTC_USD","price":1.5,"type":"trade"}}', n)
+            if n % 20 == 0:
+                writer.write('{"type":"trade","price":}', n)
+    with (
+        Simulator(recording=path, speed=None) as simulator,
+        running(HEAD + SITES + program, simulator.url, canary_key) as child,
+    ):
+        output, errors = child.communicate(timeout=60)
+    assert (output, child.returncode) == ("done\n", 0), errors

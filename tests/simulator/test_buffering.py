@@ -14,7 +14,7 @@ import pytest
 import websocket
 
 from coinapi_ws import Cause, ErrorMessage, ServerRejected, Subscription, connect
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.recording import RecordingWriter
 from coinapi_ws.simulator import Faults, Simulator, VirtualClock
 

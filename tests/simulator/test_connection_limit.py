@@ -13,7 +13,7 @@ from peers import QUOTES, TRADES
 from websockets.exceptions import InvalidStatus
 
 from coinapi_ws import Cause, ErrorMessage, RateLimited, connect
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 Dial = Callable[..., Any]

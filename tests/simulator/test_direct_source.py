@@ -10,7 +10,7 @@ import pytest
 from peers import TRADES
 
 from coinapi_ws import ErrorMessage, Heartbeat, Scope, Subscription, Trade, connect
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.recording import RecordingWriter
 from coinapi_ws.simulator import Simulator, VirtualClock
 

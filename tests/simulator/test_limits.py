@@ -26,7 +26,7 @@ from coinapi_ws import (
     connect,
     endpoint_from,
 )
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.protocol.pacing import HELLO, MARGIN_SECONDS, UPGRADE
 from coinapi_ws.simulator import Simulator, VirtualClock
 

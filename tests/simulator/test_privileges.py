@@ -20,7 +20,7 @@ from coinapi_ws import (
     Trade,
     connect,
 )
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 Dial = Callable[..., Any]

@@ -16,7 +16,7 @@ import trustme
 from peers import TRADES
 
 from coinapi_ws import Cause, ReconnectNotice, Trade, connect
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.simulator import Simulator, VirtualClock
 from coinapi_ws.simulator.market import Market
 

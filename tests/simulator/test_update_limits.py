@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from coinapi_ws import Subscription, connect
-from coinapi_ws.drivers.selector import SharedPacer
+from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 Dial = Callable[..., Any]
