@@ -2,7 +2,7 @@
 
 Each relay has a server of its own, which sends its shard of the mix as fast as it is read, and publishes to one real
 ``redis-server``, which this starts. Each reader notes every message that it handled in a file before it asks for the
-next one. When the first of them has noted a fifth, it is killed with SIGKILL. At the end what both noted is compared
+next one. The one that is the first to have noted a fifth is killed with SIGKILL. At the end what both noted is compared
 with what was made: every sequence of every type and symbol at least once, and their sums.
 
 CPU time of a relay is that of its whole process between its first message and its last: reading the socket, framing,
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -122,10 +121,15 @@ def redis_server(directory: Path) -> Iterator[str]:
             process.kill()
 
 
-def child(*arguments: object, without: str = "") -> subprocess.Popen[str]:
-    """Start another process of this module."""
+@contextlib.contextmanager
+def child(*arguments: object, without: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Run another process of this module; kill it at the end, if need be."""
     command = [sys.executable, "-m", "benchmarks.relay", "--without", without, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def result_of(process: subprocess.Popen[str]) -> dict[str, float]:
@@ -171,6 +175,25 @@ def noted(ledgers: list[Path]) -> Counter[tuple[tuple[str, str], int]]:
     return counts
 
 
+def first_to_note(readers: list[subprocess.Popen[str]], ledgers: list[Path], messages: int) -> int:
+    """Wait until a reader has noted so many; return which."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and all(reader.poll() is None for reader in readers):
+        for number, ledger in enumerate(ledgers):
+            if ledger.exists() and ledger.stat().st_size >= messages * NOTE.size:
+                return number
+        time.sleep(0.01)
+    raise SystemExit("no reader got as far as where it is to be killed")
+
+
+def wait_until_read(client: Any) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_read(client):
+        if time.monotonic() > deadline:
+            raise SystemExit("the reader that is left did not get to the end")
+        time.sleep(0.1)
+
+
 def is_read(client: Any) -> bool:
     """Return whether the group has handled all there is."""
     for key in client.scan_iter("coinapi:{*}", _type="stream"):
@@ -186,34 +209,30 @@ def demonstrate(directory: Path, redis: str, messages: int) -> None:
 
     made = Made(directory, messages)
     ledgers = [directory / f"reader-{number}" for number in range(2)]
-    readers = [child("read", redis, ledger) for ledger in ledgers]
     with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(child("read", redis, ledger)) for ledger in ledgers]
         blasters = [stack.enter_context(Blaster(None, None, path)) for path in made.paths]
         pool = stack.enter_context(ThreadPoolExecutor())
 
         def start(shard: int) -> tuple[float, subprocess.Popen[str]]:
             # At once, since a server that is ready does not wait for ever.
             port, _ = blasters[shard].prepare(Order("plain", made.counts[shard]))
-            return time.monotonic(), child("relay", f"ws://127.0.0.1:{port}/", redis, shard, made.counts[shard])
+            begun = time.monotonic()
+            relay = child("relay", f"ws://127.0.0.1:{port}/", redis, shard, made.counts[shard])
+            return begun, stack.enter_context(relay)
 
         starting = [pool.submit(start, shard) for shard in range(SHARDS)]
-        begun = time.monotonic()
-        while not ledgers[0].exists() or ledgers[0].stat().st_size < messages // 5 * NOTE.size:
-            time.sleep(0.01)
-            if readers[0].poll() is not None or time.monotonic() - begun > PATIENCE_SECONDS:
-                raise SystemExit("the first reader did not get as far as where it is to be killed")
-        readers[0].kill()
-        readers[0].communicate()
+        first = first_to_note(readers, ledgers, messages // 5)
+        readers[first].kill()
         killed = time.monotonic()
         started = [future.result() for future in starting]
         begun = min(at for at, _ in started)
         results = [result_of(process) for _, process in started]
-    with redis_py.Redis.from_url(redis) as client:
-        while not is_read(client):
-            time.sleep(0.1)
-    whole = time.monotonic() - begun
-    os.kill(readers[1].pid, signal.SIGTERM)
-    survivor = result_of(readers[1])
+        with redis_py.Redis.from_url(redis) as client:
+            wait_until_read(client)
+        whole = time.monotonic() - begun
+        readers[1 - first].terminate()
+        survivor = result_of(readers[1 - first])
     for shard, (result, count) in enumerate(zip(results, made.counts, strict=True)):
         rate = count / result["seconds"]
         print(f"| relay of shard {shard + 1}/{SHARDS}, with its socket | {rate:,.0f} | {result['cpu_us']:.1f} |")
@@ -258,7 +277,8 @@ def main() -> None:
             print("| what | messages/s | CPU µs/message |\n|---|---:|---:|")
             few = max(1, options.messages // 20)
             for without in ("", "hiredis"):
-                result = result_of(child("plain", redis, few, without=without))
+                with child("plain", redis, few, without=without) as process:
+                    result = result_of(process)
                 title = "XADD in a pipeline" + (f", without {without}" if without else "")
                 print(f"| {title} | {few / result['seconds']:,.0f} | {result['cpu_us']:.1f} |", flush=True)
             demonstrate(Path(name), redis, options.messages)

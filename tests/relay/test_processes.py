@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -34,14 +37,19 @@ BENCHMARKS: Final = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @contextmanager
 def running(*command: object) -> Iterator[subprocess.Popen[str]]:
-    """Run Python with these arguments; it is killed at the end, if need be."""
+    """Run Python with these arguments; it is killed at the end, if need be, and what it started with it."""
     child = subprocess.Popen(
-        [sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         yield child
     finally:
-        child.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
 
 
