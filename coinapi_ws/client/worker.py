@@ -117,20 +117,20 @@ class Worker:
         with self._monitor.lock:
             if self._state is not ClientState.IDLE:
                 raise UsageError(f"the client is {self._state.value}; a client is started once, make a new one")
-            self._wakeup = Wakeup()
-            self._io_thread = _Thread(self._run, "coinapi-ws-io")
-            self._state = ClientState.CONNECTING
+            wakeup, thread = Wakeup(), _Thread(self._run, "coinapi-ws-io")
             try:
-                self._io_thread.start()
+                self._wakeup, self._io_thread = wakeup, thread
+                self._state = ClientState.CONNECTING
+                thread.start()
                 if len(self.registry) or self.dispatcher.taker is not None:
                     self.start_dispatching()
-            except BaseException as error:
-                if isinstance(error, RuntimeError) and not self._io_thread.is_alive():  # no more threads
+            except BaseException:  # such as a Ctrl-C (F18), or that there are no more threads
+                if thread.cancel():
                     self._io_thread = None
-                    self._wakeup.close()
+                    wakeup.close()
                     self.queue.end()
                     self._announce(ClientState.CLOSED)
-                self.ask_to_close()  # after a Ctrl-C the thread is there
+                self.ask_to_close()
                 raise
 
     def start_dispatching(self) -> None:
@@ -138,11 +138,13 @@ class Worker:
         with self._monitor.lock:
             if self._io_thread is None or self._is_closing or self.has_dispatcher:
                 return
-            self._dispatch_thread = _Thread(self._dispatch, "coinapi-ws-dispatch")
+            thread = _Thread(self._dispatch, "coinapi-ws-dispatch")
             try:
-                self._dispatch_thread.start()
-            except RuntimeError:  # no more threads
-                self._dispatch_thread = None
+                self._dispatch_thread = thread
+                thread.start()
+            except BaseException:
+                if thread.cancel():
+                    self._dispatch_thread = None
                 raise
 
     @property
@@ -342,20 +344,30 @@ class Worker:
 
 
 class _Thread(threading.Thread):
-    """A daemon thread, whose end a signal handler may wait for in the middle of such a wait; ``join`` hangs (F18)."""
+    """A daemon thread for starts and waits that a Ctrl-C may cut anywhere (F18): whether it runs is certain.
+
+    A signal handler may wait for its end in the middle of such a wait; ``join`` hangs.
+    """
 
     def __init__(self, target: Callable[[], object], name: str) -> None:
         super().__init__(target=target, name=name, daemon=True)
         self.has_ended = False
+        self._is_decided = threading.Lock()
         self._is_running = threading.Lock()
         self._is_running.acquire()
 
     def run(self) -> None:
+        if not self._is_decided.acquire(blocking=False):
+            return
         try:
             super().run()
         finally:
             self.has_ended = True
             self._is_running.release()
+
+    def cancel(self) -> bool:
+        """Return whether it has not begun; it never will then, though ``start`` may have been called."""
+        return self._is_decided.acquire(blocking=False)
 
     def wait(self, seconds: float) -> None:
         """Wait for the end, at most so long."""

@@ -1,0 +1,208 @@
+"""A Ctrl-C after each call in the package's own code that the main thread comes to, one after the other (F18).
+
+Where a signal would hit a place by chance once in millions, these hit each: a trace function raises
+``KeyboardInterrupt`` there. Between other instructions Python lets no signal in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+from programs import TIMEOUT_SECONDS, running
+
+from coinapi_ws.recording import RecordingWriter
+from coinapi_ws.simulator import Simulator
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the process is told to show where it hangs as POSIX does")
+
+INTERRUPTING: Final = """
+import dis, faulthandler, functools
+import coinapi_ws.client.client, coinapi_ws.drivers.blocking as blocking
+warnings.simplefilter("ignore", ResourceWarning)  # a socket may be lost between connect() and its assignment
+faulthandler.dump_traceback_later(50, exit=True)
+
+@functools.cache
+def after_calls(code):
+    # Where the interpreter looks for signals.
+    all_of_it = list(dis.get_instructions(code))
+    pairs = zip(all_of_it, all_of_it[1:])
+    return {after.offset for before, after in pairs if before.opname.startswith(("CALL", "RESUME"))}
+
+class Interrupting:
+    # Counts the places of the code below a path, by instruction; each round has another one interrupted.
+    def __init__(self, path):
+        self.path = path
+        self.places = {}
+        self.place = None
+    def next_round(self):
+        self.place = next((place for place, was_met in self.places.items() if not was_met), None)
+        return not self.places or self.place is not None
+    def trace(self, frame, event, arg):
+        code = frame.f_code
+        if not code.co_filename.startswith(self.path) and code is not threading.Thread.start.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and frame.f_lasti in after_calls(code):
+            place = code.co_filename, code.co_name, frame.f_lasti
+            self.places.setdefault(place, False)
+            if place == self.place:
+                raise KeyboardInterrupt
+        return self.trace
+    def during(self, call, *args):
+        # Returns whether it was interrupted.
+        sys.settrace(self.trace)
+        try:
+            call(*args)
+            return False
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+            self.places[self.place] = True  # also where it was not met again
+
+def account(seen):
+    numbers = [item.sequence for item in seen if isinstance(item, Trade)]
+    assert numbers == sorted(set(numbers)), numbers
+    lost = numbers[-1] - len(numbers) if numbers else 0
+    assert lost <= 1, numbers
+
+def take(source, most, seen):
+    for item in source:
+        seen.append(item)
+        if len(seen) >= most:
+            break
+
+def take_one_by_one(source, most, seen):
+    while len(seen) < most:
+        seen.append(source.recv(timeout=30))
+"""
+
+STREAM: Final = """
+def connected():
+    return connect(None, TRADES, endpoint=sys.argv[1], request_heartbeats=False, close_timeout=0.1)
+
+def closed(stream):
+    stream.close()
+    assert stream.disconnected is not None
+    assert list(stream) == []
+"""
+
+READING_A_STREAM: Final = """
+for how in take, take_one_by_one:
+    interrupting = Interrupting(blocking.__file__)
+    ended = went_on = 0
+    while interrupting.next_round():
+        seen = []
+        stream = connected()
+        interrupting.during(how, stream, 200, seen)
+        if stream.disconnected is None:
+            how(stream, len(seen) + 50, seen)
+            went_on += 1
+        else:
+            ended += 1
+        account(seen)
+        closed(stream)
+    assert ended > 0 and went_on > 10, (ended, went_on)
+"""
+
+ENDS_OF_A_STREAM: Final = """
+interrupting = Interrupting(blocking.__file__)
+while interrupting.next_round():
+    streams = []
+    interrupting.during(lambda: streams.append(connected()))
+    for stream in streams:
+        closed(stream)
+assert len(interrupting.places) > 5, interrupting.places
+interrupting = Interrupting(blocking.__file__)
+while interrupting.next_round():
+    stream = connected()
+    next(stream)
+    interrupting.during(stream.close)
+    closed(stream)
+assert len(interrupting.places) > 5, interrupting.places
+"""
+
+CLIENT: Final = """
+PACKAGE = os.path.dirname(coinapi_ws.client.client.__file__)
+
+def closed(client):
+    assert client.close(10), client.state
+    assert client.state is ClientState.CLOSED
+    # The interpreter goes on to list one whose start was cut off before it began.
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("coinapi-ws") and thread.ident]
+    assert not left, left
+
+def try_all(call, is_started=True, callback=None):
+    interrupting = Interrupting(PACKAGE)
+    count = 0
+    while interrupting.next_round():
+        seen = []
+        client = new_client(request_heartbeats=False)
+        if callback is not None:
+            client.on(Trade, callback)
+        if is_started:
+            client.start()
+            assert client.wait_live(30)
+        count += interrupting.during(call, client, seen)
+        if seen:
+            take_one_by_one(client, len(seen) + 50, seen)
+            account(seen)
+        closed(client)
+    assert count > 5, count
+"""
+
+OF_A_CLIENT: Final = {
+    "start": "try_all(lambda client, seen: client.start(), is_started=False)",
+    "start-with-callback": "try_all(lambda client, seen: client.start(), is_started=False, callback=see)",
+    "first-callback": "try_all(lambda client, seen: client.on(Trade, see))",
+    "iteration": "try_all(lambda client, seen: take(client, 100, seen))",
+    "recv": "try_all(lambda client, seen: take_one_by_one(client, 100, seen))",
+    "scope": "try_all(lambda client, seen: client.replace(QUOTES, TRADES))",
+    "close": "try_all(lambda client, seen: client.close(5))",
+}
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of 400 numbered trades, and now and then a frame that cannot be decoded."""
+    path = tmp_path_factory.mktemp("numbered") / "numbered.jsonl"
+    with RecordingWriter(path) as writer:
+        for n in range(1, 401):
+            writer.write(f'{{"sequence":{n},"symbol_id":"COINBASE_SPOT_BTC_USD","price":1.5,"type":"trade"}}', n)
+            if n % 20 == 0:
+                writer.write('{"type":"trade","price":}', n)
+    return path
+
+
+Run = Callable[[str], None]
+
+
+@pytest.fixture
+def run(canary_key: str, numbered: Path) -> Run:
+    """A function that runs a program against that recording."""
+
+    def run(program: str) -> None:
+        with (
+            Simulator(recording=numbered, speed=None) as simulator,
+            running(INTERRUPTING + program + "\nsay('done')", simulator.url, canary_key) as child,
+        ):
+            output, errors = child.communicate(timeout=TIMEOUT_SECONDS)
+        assert (output, child.returncode) == ("done\n", 0), errors
+
+    return run
+
+
+@pytest.mark.parametrize("program", [READING_A_STREAM, ENDS_OF_A_STREAM], ids=["reading", "ends"])
+def test_of_a_stream_f18(run: Run, program: str) -> None:
+    """At most the message that is being taken is lost, and close() returns."""
+    run(STREAM + program)
+
+
+@pytest.mark.parametrize("call", OF_A_CLIENT)
+def test_of_a_client_f18(run: Run, call: str) -> None:
+    """The same; the client goes on, and once it is closed no thread is left."""
+    run(CLIENT + OF_A_CLIENT[call])
