@@ -8,7 +8,7 @@ import threading
 import time
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from typing import Any
 
@@ -63,10 +63,15 @@ def asset_ids(client: Any) -> list[Any]:
         chunked(*(TWO[n : n + 1] for n in range(len(TWO))), headers=b"X-A: b\r\n") + b"0\r\nTrailer: x\r\n\r\n",
         OK + b"\r\n" + TWO,  # up to the end of TCP
         b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + sized(TWO),
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 2
+        + b"HTTP/1.1 100 Continue\r\n\r\n"
+        + chunked(TWO)
+        + b"0\r\n\r\n",
         b"HTTP/1.0 200 Fine\r\n\r\n" + TWO,
         sized(IN_GZIP, GZIP),
         chunked(*(IN_GZIP[n : n + 1] for n in range(len(IN_GZIP))), headers=GZIP) + b"0\r\n\r\n",
         OK + b"Content-Encoding: X-GZIP\r\n\r\n" + IN_GZIP,
+        sized(squeezed(TWO[:9]) + squeezed(b"") + squeezed(TWO[9:]), GZIP),  # in members (RFC 1952, 2.2)
     ],
 )
 def test_sound_answers(answering: Any, answer: bytes) -> None:
@@ -118,7 +123,9 @@ def test_what_is_asked(answering: Any, canary_key: str) -> None:
         (sized(IN_GZIP[:-1], GZIP), ConnectionClosed, "cut off within its gzip stream"),
         (sized(b"", GZIP), ConnectionClosed, "cut off within its gzip stream"),
         (sized(IN_GZIP[:-8] + b"\x00" * 8, GZIP), ProtocolError, "not valid gzip"),
-        (sized(IN_GZIP + IN_GZIP, GZIP), ProtocolError, "goes on behind its gzip stream"),
+        (sized(IN_GZIP + IN_GZIP, GZIP), ProtocolError, r"the end was expected, not '\['"),
+        (sized(IN_GZIP + b"more", GZIP), ProtocolError, "not valid gzip"),
+        (sized(squeezed(TWO[:9]) + IN_GZIP[:5], GZIP), ConnectionClosed, "cut off within its gzip stream"),
         (sized(TWO, GZIP), ProtocolError, "not valid gzip"),
         (sized(TWO, b"Content-Encoding: br\r\n"), ProtocolError, "not asked for"),
         (sized(b'[{"name": "\xff"}]'), ProtocolError, "not valid UTF-8"),
@@ -191,14 +198,13 @@ def test_a_deadline_for_all_of_it(answering: Any, parts: list[Any]) -> None:
     assert late.value.disconnected.cause is Cause.NETWORK
 
 
-def test_the_caller_s_own_time_does_not_count(answering: Any) -> None:
-    with answering(sized(TWO[:21], missing=len(TWO) - 21), lambda *_: taken.wait(10), TWO[21:], timeout=0.5) as client:
-        taken = threading.Event()
+def test_the_caller_s_own_time_does_not_count(answering: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, passed, taken = time.monotonic, [0.0], threading.Event()
+    monkeypatch.setattr(time, "monotonic", lambda: now() + passed[0])
+    with answering(sized(TWO[:21], missing=len(TWO) - 21), lambda *_: taken.wait(10), TWO[21:], timeout=60) as client:
         assets = client.assets()
         next(assets)
-        begun = time.monotonic()
-        while time.monotonic() < begun + 0.6:
-            pass  # longer than the whole timeout
+        passed[0] = 3600.0
         taken.set()
         assert next(assets).asset_id == "ETH"
 
@@ -215,6 +221,11 @@ def test_a_bomb_is_an_error_and_takes_little_memory(answering: Any) -> None:
             assert tracemalloc.get_traced_memory()[1] < 2 * 2**20
         finally:
             tracemalloc.stop()
+
+
+def test_an_answer_of_one_piece_has_that_bound_too(answering: Any) -> None:
+    with answering(sized(b" " * 1000 + TWO), max_bytes=1000) as client, pytest.raises(ProtocolError, match="larger"):
+        list(client.assets())
 
 
 @pytest.mark.parametrize("part", [b" ", b"{},", b'{"name":"'])
@@ -276,16 +287,28 @@ def test_a_refusal_whose_words_do_not_come_is_a_refusal(answering: Any) -> None:
     assert caught.value.server_text == "Invalid"
 
 
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where it is not the time of UTC."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "EST5")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 @pytest.mark.parametrize(
     ("make", "least", "most"),
     [
         (lambda: "7", 7, 7),
+        (lambda: "86400", 86400, 86400),
         (lambda: formatdate(time.time() + 3600, usegmt=True), 3000, 3600),
+        (lambda: time.asctime(time.gmtime(time.time() + 3600)), 3000, 3600),
         (lambda: formatdate(0, usegmt=True), 0, 0),
     ],
-    ids=["seconds", "a date", "a date that has passed"],
+    ids=["seconds", "a day", "a date", "a date of the old form", "a date that has passed"],
 )
-def test_when_to_try_again(answering: Any, make: Callable[[], str], least: float, most: float) -> None:
+def test_when_to_try_again(answering: Any, elsewhere: None, make: Callable[[], str], least: float, most: float) -> None:
     value = make()
     answer = status(429, b"slowly", b"Retry-After: %s\r\nX-RateLimit-Remaining: -5\r\n" % value.encode())
     with answering(answer) as client, pytest.raises(RateLimited) as caught:
@@ -295,7 +318,7 @@ def test_when_to_try_again(answering: Any, make: Callable[[], str], least: float
     assert dict(client.limits) == {"retry-after": value, "x-ratelimit-remaining": "-5"}
 
 
-@pytest.mark.parametrize("value", [b"soon", b"Thu, 01 Jan 99999 00:00:00 GMT", b""])
+@pytest.mark.parametrize("value", [b"soon", b"Thu, 01 Jan 99999 00:00:00 GMT", b"1" * 10, b"-1", b""])
 def test_a_wait_that_is_none_is_not_told(answering: Any, value: bytes) -> None:
     answer = status(429, b"", b"Retry-After: %s\r\n" % value)
     with answering(answer) as client, pytest.raises(RateLimited) as caught:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
+import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import trustme
-from peers import listening, url_of
+from peers import ServerSide, listening, serving, url_of
 from proxy_servers import ConnectProxy, SocksProxy
 
 from coinapi_ws import (
@@ -106,6 +109,32 @@ def test_a_certificate_that_is_not_trusted(market: Simulator, canary_key: str, l
     with pytest.raises(CertificateError, match=r"the certificate of localhost is not valid") as caught:
         count(canary_key, endpoint=f"https://localhost:{market.port}")
     assert not leaks(caught.value)
+
+
+def test_what_is_broken_behind_a_whole_answer_does_not_matter(
+    authority: trustme.CA, client_context: ssl.SSLContext, canary_key: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    taken, sent = threading.Event(), threading.Event()
+
+    def handle(server: ServerSide) -> None:
+        assert server.socket.recv(65536).endswith(b"\r\n\r\n")
+        first, last = b'[{"asset_id":"BTC"},', b'{"asset_id":"ETH"}]'
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        server.socket.sendall(b"%s%x\r\n%s\r\n" % (head, len(first), first))
+        assert taken.wait(10)
+        server.socket.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(last), last))
+        with socket.socket(fileno=os.dup(server.socket.fileno())) as below_tls:
+            below_tls.sendall(b"no record of TLS")
+        sent.set()
+
+    with serving(handle, context) as url:
+        assets = metadata.Client(canary_key, endpoint=url.replace("wss:", "https:"), ssl=client_context).assets()
+        assert next(assets).asset_id == "BTC"
+        taken.set()
+        assert sent.wait(10)
+        assert [asset.asset_id for asset in assets] == ["ETH"]
 
 
 def test_nobody_there(canary_key: str, leaks: Leaks) -> None:
