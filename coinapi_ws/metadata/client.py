@@ -264,6 +264,8 @@ def _read_settings(
     **options: Unpack[RestOptions],
 ) -> Options | ConfigurationError | TypeError:
     """Return the options, or the error to raise once the caller has dropped its own locals."""
+    if unknown := sorted(options.keys() - RestOptions.__annotations__.keys()):
+        return TypeError(f"metadata.Client takes no option {unknown[0]}")
     given: dict[str, object] = {"timeout": timeout, "max_bytes": max_bytes}
     for name, number in given.items():
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < inf:

@@ -180,6 +180,7 @@ def test_the_key_does_not_go_in_plain_text_to_another_machine(canary_key: str, l
         {"max_bytes": "KEY"},
         {"user_agent": "KEY\n"},
         {"no_such_option": "KEY"},
+        {"open_timeout": "5"},
     ],
     ids=str,
 )
@@ -188,3 +189,10 @@ def test_a_misplaced_key_is_not_told_f24(canary_key: str, leaks: Leaks, options:
     with pytest.raises((ConfigurationError, TypeError)) as caught:
         metadata.Client(canary_key, **{"endpoint": "https://rest.example", **options})  # type: ignore[arg-type]
     assert not leaks(caught.value)
+
+
+@pytest.mark.parametrize("option", [{"auth": "query"}, {"jwt": str}, {"open_timeout": 5}, {"wire": "hello"}], ids=str)
+def test_an_option_of_websockets_alone_is_refused(option: dict[str, Any], canary_key: str) -> None:
+    """The request would go without the key, or as if nothing had been said."""
+    with pytest.raises(TypeError, match=f"takes no option {next(iter(option))}"):
+        metadata.Client(canary_key, endpoint=URL, **option)
