@@ -198,8 +198,13 @@ def test_the_newest_rate_of_each_pair_is_kept(make_client: MakeClient, rates: Si
     client.start()
     eventually(lambda: virtual.advance(5) or client.stats().conflated > 20)
     client.close()
-    left = [item for item in client if isinstance(item, (ExchangeRate, Dropped))]
-    assert len([item for item in left if isinstance(item, ExchangeRate)]) <= 10
+    items = list(client)
+    left = [item for item in items if isinstance(item, ExchangeRate)]
+    assert {rate.asset_id_base for rate in left} == {"BTC", "ETH", "ADA"}
+    assert len(left) <= 10
+    stats = client.stats()
+    assert len(left) + stats.conflated + stats.dropped == stats.messages["exrate"]
+    assert sum(item.count for item in items if isinstance(item, Dropped)) == stats.conflated + stats.dropped
 
 
 def test_no_rates_for_long_are_told(make_client: MakeClient, rates: Simulator) -> None:
