@@ -13,6 +13,7 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+from peers import PATIENCE_SECONDS
 
 from coinapi_ws import (
     AuthenticationError,
@@ -168,43 +169,63 @@ def test_leaving_early_closes_the_connection(answering: Any) -> None:
     assert ends == [b"", b""]
 
 
-def endless(part: bytes, seconds: float = 0.0) -> Any:
+def endless(part: bytes, between: Callable[[], object] = lambda: None) -> Any:
     def send(connection: Any, _head: bytes) -> None:
-        done = threading.Event()
-        while True:
+        given_up = time.perf_counter() + PATIENCE_SECONDS  # or a client that waits for ever ends no test
+        while time.perf_counter() < given_up:
             connection.sendall(part)
-            done.wait(seconds)
+            between()
 
     return send
 
 
+@pytest.fixture
+def hour(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets an hour pass on the monotonic clock."""
+    now, passed, soon = time.monotonic, [0.0], threading.Event()
+    monkeypatch.setattr(time, "monotonic", lambda: now() + passed[0])
+
+    def pass_by(*_: object) -> None:
+        soon.wait(0.02)
+        passed[0] += 3600.0
+
+    return pass_by
+
+
 @pytest.mark.parametrize(
-    "parts",
+    ("begun", "part"),
     [
-        [lambda connection, _: connection.recv(1)],  # no answer
-        [b"HTTP/1.1 200 OK\r\nA: ", endless(b"b", 0.02)],
-        [endless(b"HTTP/1.1 100 Continue\r\n\r\n")],
-        [OK + b"Transfer-Encoding: chunked\r\n\r\n", endless(b"1\r\n \r\n", 0.02)],
-        [OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\n[\r\n", endless(b"5\r\n{},  \r\n", 0.02)],
-        [OK + b"\r\n", endless(b" ")],
+        ([b"HTTP/1.1 200 OK\r\nA: "], b"b"),
+        ([], b"HTTP/1.1 100 Continue\r\n\r\n"),
+        ([], b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        ([OK + b"Transfer-Encoding: chunked\r\n\r\n"], b"1\r\n \r\n"),
+        ([OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\n[\r\n"], b"5\r\n{},  \r\n"),
+        ([OK + b"\r\n"], b" "),
     ],
-    ids=["silence", "dripping head", "100 for ever", "dripping blanks", "dripping objects", "a flood of blanks"],
+    ids=["dripping head", "100 for ever", "103 for ever", "blank chunks", "dripping objects", "blanks"],
 )
-def test_a_deadline_for_all_of_it(answering: Any, parts: list[Any]) -> None:
-    with answering(*parts, timeout=0.3) as client, pytest.raises(ConnectTimeout, match="not complete in time") as late:
+def test_a_deadline_for_all_of_it(answering: Any, hour: Any, begun: list[bytes], part: bytes) -> None:
+    expect_lateness(answering, *begun, endless(part, hour))
+
+
+def test_a_deadline_for_an_answer_that_does_not_begin(answering: Any, hour: Any) -> None:
+    expect_lateness(answering, hour, lambda connection, _: connection.recv(1))
+
+
+def expect_lateness(answering: Any, *parts: Any) -> None:
+    with answering(*parts, timeout=60) as client, pytest.raises(ConnectTimeout, match="not complete in time") as late:
         for _ in client.assets():
             pass
     assert late.value.disconnected is not None
     assert late.value.disconnected.cause is Cause.NETWORK
 
 
-def test_the_caller_s_own_time_does_not_count(answering: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, passed, taken = time.monotonic, [0.0], threading.Event()
-    monkeypatch.setattr(time, "monotonic", lambda: now() + passed[0])
+def test_the_caller_s_own_time_does_not_count(answering: Any, hour: Any) -> None:
+    taken = threading.Event()
     with answering(sized(TWO[:21], missing=len(TWO) - 21), lambda *_: taken.wait(10), TWO[21:], timeout=60) as client:
         assets = client.assets()
         next(assets)
-        passed[0] = 3600.0
+        hour()
         taken.set()
         assert next(assets).asset_id == "ETH"
 
