@@ -134,13 +134,19 @@ class Subscription:
         symbol_ids = {_exactly(symbol) for symbol in symbols}
         if not symbol_ids:
             raise ConfigurationError("there is no symbol to subscribe to, and no filter would mean everything")
-        whole = cls(
-            data_types,
-            symbol_ids=symbol_ids,
-            period_ids=period_ids,
-            limit_ms_quote=limit_ms_quote,
-            limit_ms_book_snapshot=limit_ms_book_snapshot,
-        )
+        fields = {
+            "data_types": data_types,
+            "symbol_ids": symbol_ids,
+            "exchange_ids": (),
+            "asset_ids": (),
+            "period_ids": period_ids,
+            "limit_ms_quote": limit_ms_quote,
+            "limit_ms_book_snapshot": limit_ms_book_snapshot,
+            "limit_ms_exrate": None,
+            "everything": False,
+        }
+        whole = subscription_of(fields)
+        _warn(whole)  # of the caller's line, not of one here
         return tuple(with_symbols(whole, batch) for batch in _batches(whole.symbol_ids))
 
     @property
