@@ -157,6 +157,102 @@ say(recorder.written)
     assert len(found) >= int(done.stdout) - 1
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_keeps_nothing_of_what_it_has_itself(path: Path, canary_key: str) -> None:
+    program = f"""{HEAD}
+from coinapi_ws.protocol.frames import Frames
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads
+recorder = Recorder({str(path)!r})
+go_on, is_held = threading.Event(), threading.Event()
+def hold():
+    with recorder._monitor.lock:  # as a connection's thread may when the process is forked
+        is_held.set()
+        go_on.wait()
+holder = threading.Thread(target=hold)
+holder.start()
+is_held.wait()
+child = os.fork()
+if not child:
+    signal.alarm(50)  # should it hang
+    connection = SelectorConnection(Options(endpoint=endpoint_from(sys.argv[1])), Scope(TRADES))
+    recorder.take(connection, [Frames(1, [], ["x", "y"])])
+    recorder.close()
+    os._exit(recorder.lost)
+go_on.set()
+holder.join()
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+recorder.close()
+assert recorder.lost == 0
+"""
+    done = finished(program, "ws://127.0.0.1:1/", canary_key)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size there")
+def test_close_waits_again_after_a_ctrl_c_f18(tmp_path: Path, canary_key: str) -> None:
+    """Before CPython 3.13 a ``join`` that was cut takes the thread for ended."""
+    program = f"""{HEAD}
+import resource
+from coinapi_ws.protocol.frames import Frames
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+go_on = threading.Event()
+recorder = Recorder({str(tmp_path / "a.jsonl")!r}, on_error=lambda error: go_on.wait())
+connection = SelectorConnection(Options(endpoint=endpoint_from(sys.argv[1])), Scope(TRADES))
+recorder.take(connection, [Frames(1, [], ["x"])])
+
+def is_closing(frame):
+    return frame is not None and (frame.f_code is Recorder.close.__code__ or is_closing(frame.f_back))
+def interrupt():
+    while not is_closing(sys._current_frames()[threading.main_thread().ident]):
+        time.sleep(0.001)
+    time.sleep(0.05)  # so that it waits
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    recorder.close()
+except KeyboardInterrupt:
+    say("cut")
+threading.Timer(0.2, go_on.set).start()
+try:
+    recorder.close()
+except OSError as error:
+    say(f"{{error.strerror}}, {{go_on.is_set()}}")
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))  # for who writes at the end, such as a measuring of coverage
+"""
+    done = finished(program, "ws://127.0.0.1:1/", canary_key)
+    assert (done.returncode, done.stdout) == (0, "cut\nFile too large, True\n"), done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size there")
+def test_after_an_error_of_the_disk_a_writer_writes_nothing_that_cannot_be_read(path: Path, canary_key: str) -> None:
+    program = f"""
+import resource
+from coinapi_ws.recording import RecordingWriter
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+writer = RecordingWriter({str(path)!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (1010, most))
+written = 0
+for number in range(500):
+    if number == 400:  # there is room again
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    try:
+        writer.write("x" * 100, number)
+        writer.flush()
+        written += 1
+    except OSError:
+        pass
+writer.close()
+say(written)
+"""
+    done = finished(program, "ws://127.0.0.1:1/", canary_key)
+    assert (done.returncode, done.stderr) == (0, "")
+    with pytest.warns(RecordingWarning):
+        found = [received_ns for received_ns, _ in read_recording(path)]
+    assert found == list(range(int(done.stdout)))
+    assert 0 < len(found) < 400
+
+
 def test_a_directory_that_cannot_be_written_to_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Recorder(tmp_path / "no" / "such.jsonl")
