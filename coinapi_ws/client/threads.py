@@ -1,9 +1,14 @@
-"""A thread whose start and end are certain, wherever a Ctrl-C or a signal handler comes in between."""
+"""Threads whose start and end are certain, wherever a Ctrl-C comes in between, and their end with the interpreter."""
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable
+from typing import Final
+
+#: What is to be done at the interpreter's end after clients were closed, for what they still bring.
+AFTER_CLIENTS: Final[list[Callable[[], object]]] = []
 
 
 class InterruptibleThread(threading.Thread):
@@ -37,3 +42,12 @@ class InterruptibleThread(threading.Thread):
         """Wait for the end, at most so long."""
         if self._is_running.acquire(timeout=seconds):
             self._is_running.release()
+
+
+def _end() -> None:
+    for call in AFTER_CLIENTS:
+        call()
+
+
+# Who is registered later has its turn earlier, and clients import this.
+atexit.register(_end)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..auth import redact_json
 from ..client.monitor import Monitor
-from ..client.threads import InterruptibleThread
+from ..client.threads import AFTER_CLIENTS, InterruptibleThread
 from ..drivers.selector import SelectorConnection
 from ..drivers.waiting import LONGEST_WAIT_SECONDS
 from ..events import Connected, Disconnected, Event, Undecodable
@@ -325,6 +324,8 @@ def _close_all_at_exit() -> None:
     end = time.monotonic() + _EXIT_SECONDS
     for recorder in here:
         recorder._thread.wait(max(0.0, end - time.monotonic()))
+        if not recorder._thread.has_ended:
+            LOGGER.warning("the recording %s was cut off by the end of the program", recorder.path)
 
 
-atexit.register(_close_all_at_exit)
+AFTER_CLIENTS.append(_close_all_at_exit)

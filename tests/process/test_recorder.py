@@ -128,6 +128,21 @@ for item in connect(None, TRADES, endpoint=sys.argv[1], tap=recorder.take):
     assert [entry.event for entry in read_entries(path) if entry.event] == ["Connected", "Disconnected"]
 
 
+def test_what_an_open_client_brings_until_its_end_is_written(path: Path, canary_key: str) -> None:
+    program = f"""{HEAD}
+recorder = Recorder({str(path)!r}, flush_seconds=3600)
+client = live_client(tap=recorder.take, request_heartbeats=False)
+"""
+    with Simulator(activity=300) as simulator:
+        done = finished(program, simulator.url, canary_key)
+    assert (done.returncode, done.stderr) == (0, "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is whole
+        found = list(read_entries(path))
+    assert [entry.event for entry in found if entry.event] == ["Connected", "Disconnected"]
+    assert len(found) > 2
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_leaves_the_recording_to_its_parent(path: Path, canary_key: str) -> None:
     program = f"""{HEAD}
