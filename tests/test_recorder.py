@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -163,13 +164,17 @@ def test_an_attempt_that_fails_has_no_beginning(tmp_path: Path, market: Callable
 def test_the_key_that_a_server_repeats_is_taken_out(
     tmp_path: Path, canary_key: str, assert_no_canary: Callable[[object], None], market: Callable[..., Simulator]
 ) -> None:
-    """F24: from what the session reads, and from what it does not."""
+    """F24: from what the session reads, and from what it does not; escaped too, as a server may that quotes it."""
     frames = [f'{{"note":"{canary_key}","type":"novelty"}}', f'{{"type":"error","message":"{canary_key}'] * 2
+    escaped = "".join(f"\\u{ord(character):04x}" for character in canary_key)
+    frames += [f'{{"note":"{escaped}","type":"novelty"}}', '{"note":"\\x","type":"novelty"}']
     with Recorder(tmp_path / "a.jsonl") as recorder:
         list(connect(Secret(canary_key), TRADES, endpoint=market(*frames).url, tap=recorder.take))
     text = (tmp_path / "a.jsonl").read_text()
-    assert text.count("***") == 4
+    assert text.count("***") == 5
     assert_no_canary(text)
+    assert [frame for frame in frames_of(tmp_path / "a.jsonl") if canary_key in frame or escaped in frame] == []
+    assert frames_of(tmp_path / "a.jsonl")[-1] == frames[-1]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -222,6 +227,32 @@ def test_what_there_is_no_room_for_is_counted_logged_and_told(
     assert sum(item.count for item in again if isinstance(item, Dropped)) == recorder.lost
 
 
+def test_the_ends_of_connections_are_told_though_there_is_no_room(
+    tmp_path: Path, market: Callable[..., Simulator]
+) -> None:
+    with Recorder(tmp_path / "a.jsonl", max_waiting_bytes=10) as recorder:
+        simulator = market(trade(1))
+        for _ in range(2):
+            list(connect(None, TRADES, endpoint=simulator.url, tap=of_one_read(recorder)))
+    assert (recorder.written, recorder.lost) == (0, 2)
+    assert events_of(tmp_path / "a.jsonl") == [
+        *((0, "Dropped"), (1, "Connected"), (1, "Disconnected")),
+        *((0, "Dropped"), (2, "Connected"), (2, "Disconnected")),
+    ]
+
+
+def of_one_read(recorder: Recorder) -> Callable[..., None]:
+    """A tap that gives a recorder all of a connection as if it had come at once."""
+    came: list[Any] = []
+
+    def take(connection: SelectorConnection, items: tuple[Any, ...]) -> None:
+        came.extend(items)
+        if isinstance(items[-1], Disconnected):
+            recorder.take(connection, came)
+
+    return take
+
+
 def test_what_comes_after_the_end_is_lost(tmp_path: Path, market: Callable[..., Simulator]) -> None:
     recorder = Recorder(tmp_path / "a.jsonl")
     recorder.close()
@@ -260,6 +291,31 @@ def test_a_tap_that_raises_ends_the_stream_with_its_error(market: Callable[..., 
 
     with pytest.raises(ZeroDivisionError):
         connect(None, TRADES, endpoint=market(trade(1)).url, tap=tap)
+
+
+def test_a_tap_that_raises_ends_the_connection(market: Callable[..., Simulator]) -> None:
+    """Also at its end, and without ``step``: what came is lost, and nothing goes on as if it were not."""
+
+    def tap(_: object, items: tuple[Any, ...]) -> None:
+        if isinstance(items[-1], Disconnected):
+            raise ZeroDivisionError
+
+    options = Options(endpoint=endpoint_from(market(trade(1)).url))
+    connection = SelectorConnection(options, Scope(TRADES), tap=tap)
+
+    def drive() -> None:
+        connection.start()
+        while connection.disconnected is None:
+            writable = [connection] if connection.want_write() else []
+            assert any(select.select([connection], writable, [], 30))
+            connection.handle_read()
+            connection.handle_write()
+
+    with pytest.raises(ZeroDivisionError):
+        drive()
+    assert connection.disconnected is not None
+    assert connection.fileno() == -1
+    assert connection.handle_read() == []
 
 
 def test_a_tap_that_raises_ends_the_client_with_its_error(market: Callable[..., Simulator]) -> None:

@@ -33,7 +33,10 @@ _OTHERS: Final = "(others)"
 
 def inspect(arguments: Namespace) -> int:
     """Print what is in the recordings up to where they are sound; return 1 where one is not."""
-    names = ordered(arguments.files)
+    try:
+        names = ordered(arguments.files)
+    except RecordingError:  # told below, where it stands
+        names = arguments.files
     seen, unsound = Inspection(), None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RecordingWarning)

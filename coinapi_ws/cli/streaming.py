@@ -108,6 +108,7 @@ def _opened_recorder(path: str) -> Iterator[Recorder]:
             raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from None
         raise
     finally:
+        recorder.close()  # which a Ctrl-C may have cut
         if not recorder.written and recorder.error is None:
             Path(path).unlink()  # so that it can be tried again
 

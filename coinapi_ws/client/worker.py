@@ -30,6 +30,7 @@ from .settings import INLINE, ClientSettings
 from .states import ClientState
 from .statistics import Statistics
 from .supervisor import Supervisor
+from .threads import InterruptibleThread
 from .undecoded import Undecoded
 from .wakeup import Wakeup
 
@@ -77,8 +78,8 @@ class Worker:
         self._monitor = Monitor()
         self._state = ClientState.IDLE
         self._wakeup: Wakeup | None = None
-        self._io_thread: _Thread | None = None
-        self._dispatch_thread: _Thread | None = None
+        self._io_thread: InterruptibleThread | None = None
+        self._dispatch_thread: InterruptibleThread | None = None
         self._renewals: deque[frozenset[str] | None] = deque()
         self._is_asked_to_close = False
         self._is_forked = False
@@ -117,7 +118,7 @@ class Worker:
         with self._monitor.lock:
             if self._state is not ClientState.IDLE:
                 raise UsageError(f"the client is {self._state.value}; a client is started once, make a new one")
-            wakeup, thread = Wakeup(), _Thread(self._run, "coinapi-ws-io")
+            wakeup, thread = Wakeup(), InterruptibleThread(self._run, "coinapi-ws-io")
             try:
                 self._wakeup, self._io_thread = wakeup, thread
                 self._state = ClientState.CONNECTING
@@ -138,7 +139,7 @@ class Worker:
         with self._monitor.lock:
             if self._io_thread is None or self._is_closing or self.has_dispatcher:
                 return
-            thread = _Thread(self._dispatch, "coinapi-ws-dispatch")
+            thread = InterruptibleThread(self._dispatch, "coinapi-ws-dispatch")
             try:
                 self._dispatch_thread = thread
                 thread.start()
@@ -202,7 +203,7 @@ class Worker:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         for name in ("_io_thread", "_dispatch_thread"):  # asked late: a callback may be registered meanwhile
-            thread: _Thread | None = getattr(self, name)
+            thread: InterruptibleThread | None = getattr(self, name)
             while thread is not None and not thread.has_ended:
                 if not slow_callback_too and isinstance(self.supervisor.failure, SlowConsumerError):
                     return True
@@ -341,38 +342,6 @@ class Worker:
         if running is None:
             return "no callback is running, but the thread of the connections has not ended"
         return f"the callback {name_of(running)} is running"
-
-
-class _Thread(threading.Thread):
-    """A daemon thread for starts and waits that a Ctrl-C may cut anywhere (F18): whether it runs is certain.
-
-    A signal handler may wait for its end in the middle of such a wait; ``join`` hangs.
-    """
-
-    def __init__(self, target: Callable[[], object], name: str) -> None:
-        super().__init__(target=target, name=name, daemon=True)
-        self.has_ended = False
-        self._is_decided = threading.Lock()
-        self._is_running = threading.Lock()
-        self._is_running.acquire()
-
-    def run(self) -> None:
-        if not self._is_decided.acquire(blocking=False):
-            return
-        try:
-            super().run()
-        finally:
-            self.has_ended = True
-            self._is_running.release()
-
-    def cancel(self) -> bool:
-        """Return whether it has not begun; it never will then, though ``start`` may have been called."""
-        return self._is_decided.acquire(blocking=False)
-
-    def wait(self, seconds: float) -> None:
-        """Wait for the end, at most so long."""
-        if self._is_running.acquire(timeout=seconds):
-            self._is_running.release()
 
 
 class _Watch:

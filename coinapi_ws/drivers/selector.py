@@ -81,7 +81,8 @@ class SelectorConnection:
     default verifies with certifi's roots and needs TLS 1.2 at least. The context brings a client's certificate.
     With ``decode=False`` text frames come as :class:`Frame` and :class:`Frames`; give all items to :meth:`decode`, in
     order. ``tap`` is called with this connection and these items whenever some came, such as
-    :meth:`Recorder.take <coinapi_ws.recording.Recorder.take>`; what it raises, the caller of the handler sees.
+    :meth:`Recorder.take <coinapi_ws.recording.Recorder.take>`; what it raises ends the connection as
+    :meth:`abandon` does, and the caller of the handler sees it.
 
     Raises ``ConfigurationError`` for a wrong context, and for a proxy of the environment that is none, or one of SOCKS
     without the extra ``coinapi-ws[socks]``.
@@ -409,7 +410,11 @@ class SelectorConnection:
                 self._take_eof(transport, now)
         frames = self._session.frames()
         if self._tap is not None and frames:
-            self._tap(self, tuple(frames))
+            try:
+                self._tap(self, tuple(frames))
+            except BaseException:
+                self.abandon()  # what came is lost, and would be missing without a word
+                raise
         # Frames are in no public signature: whoever asks for them knows.
         items: list[Item] = list(self._session.decode(frames)) if self._decodes else frames  # type: ignore[assignment]
         if self._session.state is not SessionState.CLOSED:

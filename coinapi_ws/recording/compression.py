@@ -130,7 +130,8 @@ class TextFile:
     """A new file for text, compressed where its name ends in one of ``SUFFIXES``.
 
     Raises ``FileExistsError``, unless ``overwrite``, and other ``OSError``; ``ConfigurationError`` where an extra is
-    missing. After an error nothing more is to be written. For one thread at a time; blocks as long as the disk does.
+    missing. After an error of the disk all more of it raises ``OSError``: what follows half a line could not be read.
+    For one thread at a time; blocks as long as the disk does.
     """
 
     def __init__(self, name: str, *, overwrite: bool = False) -> None:
@@ -163,6 +164,8 @@ class TextFile:
             self._file.close()
 
     def _put(self, data: bytes) -> None:
+        if self._is_broken:
+            raise OSError(f"the file {self.name} ended with an error before")
         rest = memoryview(data)
         try:
             while rest:

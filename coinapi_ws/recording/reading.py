@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import warnings
 from collections.abc import Iterable, Iterator
 
@@ -50,9 +52,18 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
 
 def in_order(paths: Path | Iterable[Path]) -> list[str]:
-    """Return the names of recordings in the order of their first lines; those without any come first."""
+    """Return the names of recordings in the order of their first lines; those without any come first.
+
+    A pipe can be read once, and so stands alone: ``OSError`` where it does not.
+    """
     several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    return sorted([os.fspath(path) for path in several], key=_first_ns)
+    names = [os.fspath(path) for path in several]
+    pipe = next((name for name in names if stat.S_ISFIFO(os.stat(name).st_mode)), None)
+    if pipe is None:
+        return sorted(names, key=_first_ns)
+    if len(names) > 1:
+        raise OSError(errno.ESPIPE, "a pipe is read alone, beside no other recording", pipe)
+    return names
 
 
 def _first_ns(name: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -15,7 +14,11 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
+from ..auth import redact_json
+from ..client.monitor import Monitor
+from ..client.threads import AFTER_CLIENTS, InterruptibleThread
 from ..drivers.selector import SelectorConnection
+from ..drivers.waiting import LONGEST_WAIT_SECONDS
 from ..events import Connected, Disconnected, Event, Undecodable
 from ..exceptions import ConfigurationError
 from ..protocol.frames import Frame, Frames
@@ -113,9 +116,10 @@ class Recorder:
         self._on_error = on_error
         self._numbers: weakref.WeakKeyDictionary[SelectorConnection, int] = weakref.WeakKeyDictionary()
         self._counter = count(1)
-        #: A signal handler may come into the middle of a call.
-        self._lock = threading.RLock()
-        self._wake = threading.Event()
+        self._monitor = Monitor()
+        #: Released to wake the thread: no signal comes into the middle of that, as it may with an event.
+        self._idle = threading.Lock()
+        self._idle.acquire()
         self._waiting: deque[_Read | _Dropped] = deque()
         self._waiting_bytes = 0
         self._is_closing = False
@@ -123,9 +127,15 @@ class Recorder:
         self._error: Exception | None = None
         self._untold: Exception | None = None
         self._process = os.getpid()
-        self._thread = threading.Thread(target=self._run, name="coinapi-ws-recorder", daemon=True)
-        self._thread.start()
-        _OPEN.add(self)
+        self._thread = InterruptibleThread(self._run, "coinapi-ws-recorder")
+        try:
+            self._thread.start()
+            _OPEN.add(self)
+        except BaseException:  # such as a Ctrl-C (F18), or that there are no more threads
+            if self._thread.cancel():
+                self._file.close()
+            self._ask_to_close()
+            raise
 
     def __repr__(self) -> str:
         return f"<Recorder {self.path!r}, {self._written} written, {self._lost} lost>"
@@ -164,28 +174,35 @@ class Recorder:
     def take(self, connection: SelectorConnection, items: Sequence[Event | Frame | Frames]) -> None:
         """Record what a read of a connection brought: for ``tap``. Any thread may call it; it does not block."""
         read = _Read(connection, items, time.time_ns())
-        with self._lock:
+        if self._process != os.getpid():  # whose thread is not here, and whose lock may be taken for ever
+            self._lost += read.frames
+            return
+        with self._monitor.lock:
             if self._is_closing or self._error is not None:
                 self._lost += read.frames
             elif self._waiting_bytes + read.size > self._max_waiting_bytes:
                 self._drop(read)
             else:
-                self._waiting.append(read)
                 self._waiting_bytes += read.size
                 self._accepted += read.frames
+                self._waiting.append(read)  # last, since a Ctrl-C may come after it
             is_much = self._waiting_bytes > self._write_at_bytes
         if is_much:
-            self._wake.set()
+            self._wake()
 
     def close(self) -> None:
         """Write what waits, and end. Idempotent, for any thread; blocks as long as the disk does.
 
-        Raises, once, what ended the recording.
+        Raises, once, what ended the recording. In ``on_error``, and in a signal handler that came into the middle of
+        :meth:`take`, it does not wait.
         """
         self._ask_to_close()
-        if self._process != os.getpid() or threading.current_thread() is self._thread:  # in on_error
+        is_within = threading.current_thread() is self._thread or self._monitor.is_held_here()
+        if is_within or self._process != os.getpid():
             return
-        self._thread.join()
+        while not self._thread.has_ended:
+            self._thread.wait(LONGEST_WAIT_SECONDS)
+        self._thread.join(LONGEST_WAIT_SECONDS)  # for its last lines
         _OPEN.discard(self)
         error, self._untold = self._untold, None
         if error is not None:
@@ -193,26 +210,32 @@ class Recorder:
 
     def _ask_to_close(self) -> None:
         if self._process == os.getpid():
-            with self._lock:
+            with self._monitor.lock:
                 self._is_closing = True
-            self._wake.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):  # it is awake
+            self._idle.release()
 
     def _drop(self, read: _Read) -> None:
         last = self._waiting[-1] if self._waiting else None
-        if not isinstance(last, _Dropped):
-            last = _Dropped(read.at_ns)
-            self._waiting.append(last)
-        last.frames += read.frames
-        last.last_ns = read.at_ns
+        dropped = last if isinstance(last, _Dropped) else _Dropped(read.at_ns)
+        dropped.frames += read.frames
+        dropped.last_ns = read.at_ns
         self._lost += read.frames
+        if dropped is not last:
+            self._waiting.append(dropped)
+        # Without its end a lost connection would be replayed as one that goes on.
+        if events := [item for item in read.items if isinstance(item, (Connected, Disconnected))]:
+            self._waiting.append(_Read(read.connection, events, read.at_ns))
 
     # On the recorder's thread
 
     def _run(self) -> None:
         try:
             while not self._is_closing:
-                self._wake.wait(self._flush_seconds)
-                self._wake.clear()
+                self._idle.acquire(timeout=self._flush_seconds)
                 self._write_waiting()
             self._write_waiting()  # what came before it was told to close
             self._file.close()
@@ -220,7 +243,7 @@ class Recorder:
             self._fail(error)
 
     def _write_waiting(self) -> None:
-        with self._lock:
+        with self._monitor.lock:
             waiting, self._waiting = self._waiting, deque()
         if not waiting:
             self._file.sync()  # its time may be over
@@ -230,14 +253,14 @@ class Recorder:
             self._file.write("".join(lines).encode("ascii"))
             self._file.sync()
             reads = [part for part in parts if isinstance(part, _Read)]
-            with self._lock:
+            with self._monitor.lock:
                 self._written += sum(read.frames for read in reads)
                 self._waiting_bytes -= sum(read.size for read in reads)
 
     def _fail(self, error: Exception) -> None:
         is_expected = isinstance(error, OSError)
         LOGGER.error("the recording %s ended: %s", self.path, error, exc_info=None if is_expected else error)
-        with self._lock:
+        with self._monitor.lock:
             self._error = self._untold = error
             self._lost += self._accepted - self._written
             self._waiting.clear()
@@ -260,9 +283,9 @@ class Recorder:
         lines: list[str] = []
         for item in part.items:
             if isinstance(item, Frames):
-                lines += frame_lines(list(map(redact, item.payloads)), item.received_ns, number)
+                lines += frame_lines([_redacted(text, redact) for text in item.payloads], item.received_ns, number)
             elif isinstance(item, Frame):
-                lines += frame_lines([redact(item.payload)], item.received_ns, number)
+                lines += frame_lines([_redacted(item.payload, redact)], item.received_ns, number)
             elif isinstance(item, Undecodable):
                 detail = f"{item.reason} of {len(item.payload)} bytes"
                 lines.append(event_line("Undecodable", item.received_ns, connection=number, detail=detail))
@@ -271,6 +294,14 @@ class Recorder:
             elif isinstance(item, Disconnected):
                 lines.append(event_line("Disconnected", part.at_ns, connection=number, detail=item.summary()))
         return lines
+
+
+def _redacted(text: str, redact: Callable[[str], str]) -> str:
+    text = redact(text)
+    if "\\" in text:  # which market data has none of
+        with suppress(ValueError):  # it is no JSON
+            text = redact_json(text, redact)
+    return text
 
 
 def _next_piece(waiting: deque[_Read | _Dropped]) -> list[_Read | _Dropped]:
@@ -287,11 +318,14 @@ _OPEN: Final[set[Recorder]] = set()
 
 
 def _close_all_at_exit() -> None:
-    for recorder in list(_OPEN):
+    here = [recorder for recorder in list(_OPEN) if recorder._process == os.getpid()]
+    for recorder in here:
         recorder._ask_to_close()
     end = time.monotonic() + _EXIT_SECONDS
-    for recorder in list(_OPEN):
-        recorder._thread.join(max(0.0, end - time.monotonic()))
+    for recorder in here:
+        recorder._thread.wait(max(0.0, end - time.monotonic()))
+        if not recorder._thread.has_ended:
+            LOGGER.warning("the recording %s was cut off by the end of the program", recorder.path)
 
 
-atexit.register(_close_all_at_exit)
+AFTER_CLIENTS.append(_close_all_at_exit)

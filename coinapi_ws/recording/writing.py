@@ -20,8 +20,8 @@ class RecordingWriter:
     Takes the path of a file that must not exist yet, unless ``overwrite=True``: a recording cannot be made
     again. A plain file gets each line with one unbuffered write, so that a killed process leaves whole lines;
     a compressed one can be read up to the last 64 KiB of text, or the last `flush`, in that case. For use by one
-    thread at a time; `write` blocks as long as the disk does. Raises `FileExistsError` and other `OSError`, and
-    ``ConfigurationError`` where the extra for zstd is missing.
+    thread at a time; `write` blocks as long as the disk does. Raises `FileExistsError` and other `OSError`, after
+    which it can only be closed, and ``ConfigurationError`` where the extra for zstd is missing.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

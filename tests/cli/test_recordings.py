@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,33 @@ def test_inspect_counts_up_to_where_a_file_is_sound(run, tmp_path: Path, path: P
     assert seen["messages"] == 1
     assert seen["unsound"].startswith(f"{bad}, line 2: not JSON")
     assert f"unsound      {bad}, line 2" in run("inspect", bad).out
+
+
+def test_inspect_counts_up_to_a_file_that_is_unsound_from_its_beginning(run, tmp_path: Path, path: Path) -> None:
+    bad = tmp_path / "bad.jsonl.gz"
+    bad.write_bytes(bytes(100))
+    result = run("inspect", path, bad, "--format", "json")
+    assert result.code == 1
+    seen = json.loads(result.out)
+    assert seen["messages"] == 8
+    assert seen["unsound"].startswith(f"{bad}, line 1: not a sound gzip file")
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="no such name here")
+@pytest.mark.parametrize("command", ["replay", "inspect"])
+def test_a_pipe_is_read_once(run, tmp_path: Path, path: Path, command: str) -> None:
+    def piped(*paths: str) -> subprocess.CompletedProcess[bytes]:
+        words = [sys.executable, "-m", "coinapi_ws", command, *paths]
+        return subprocess.run(words, input=text, capture_output=True, timeout=60, check=False)
+
+    text, plain = gzip.decompress(path.read_bytes()), tmp_path / "plain.jsonl"
+    plain.write_bytes(text)
+    read = run(command, plain).lines
+    assert piped("/dev/stdin").stdout.decode().splitlines()[1:] == read[1:]
+    assert len(read) > 2
+    beside = piped(str(path), "/dev/stdin")
+    assert beside.returncode == 2
+    assert b"cannot read /dev/stdin: a pipe is read alone" in beside.stderr
 
 
 def test_inspect_names_cut_ends(run, path: Path) -> None:

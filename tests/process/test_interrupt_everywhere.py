@@ -33,9 +33,10 @@ def after_calls(code):
     return {after.offset for before, after in pairs if before.opname.startswith(("CALL", "RESUME"))}
 
 class Interrupting:
-    # Counts the places of the code below a path, by instruction; each round has another one interrupted.
-    def __init__(self, path):
-        self.path = path
+    # Counts the places of the code below paths, by instruction; each round has another one interrupted.
+    def __init__(self, *paths, handler=signal.default_int_handler):
+        self.paths = paths
+        self.handler = handler
         self.places = {}
         self.place = None
     def next_round(self):
@@ -43,14 +44,14 @@ class Interrupting:
         return not self.places or self.place is not None
     def trace(self, frame, event, arg):
         code = frame.f_code
-        if not code.co_filename.startswith(self.path) and code is not threading.Thread.start.__code__:
+        if not code.co_filename.startswith(self.paths) and code is not threading.Thread.start.__code__:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode" and frame.f_lasti in after_calls(code):
             place = code.co_filename, code.co_name, frame.f_lasti
             self.places.setdefault(place, False)
             if place == self.place:
-                raise KeyboardInterrupt
+                self.handler(signal.SIGINT, frame)
         return self.trace
     def during(self, call, *args):
         # Returns whether it was interrupted.
@@ -166,6 +167,102 @@ OF_A_CLIENT: Final = {
 }
 
 
+RECORDER: Final = """
+import itertools, tempfile
+import coinapi_ws.client, coinapi_ws.recording.recorder as module
+from coinapi_ws.protocol.frames import Frames
+from coinapi_ws.recording import Recorder
+from coinapi_ws.recording.reading import read_entries
+
+PATHS = os.path.dirname(module.__file__), os.path.dirname(coinapi_ws.client.__file__)
+TEXTS = ["x" * 100, "y" * 100]
+connection = SelectorConnection(Options(endpoint=endpoint_from(sys.argv[1])), Scope(TRADES))
+directory = tempfile.TemporaryDirectory()
+paths = (os.path.join(directory.name, f"{n}.jsonl.gz") for n in itertools.count())
+
+def taken(recorder, times=1):
+    for _ in range(times):
+        recorder.take(connection, [Frames(1, [], TEXTS)])
+
+def frames_in(path):
+    return sum(entry.frame is not None for entry in read_entries(path))
+
+def is_left(thread):
+    # The interpreter goes on to list one whose start was cut off before it began.
+    return thread.name.startswith("coinapi-ws") and thread.is_alive()
+
+def no_thread_is_left():
+    end = time.monotonic() + 30
+    while any(map(is_left, threading.enumerate())):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+"""
+
+OF_A_RECORDER: Final = {
+    "new": """
+interrupting = Interrupting(*PATHS)
+while interrupting.next_round():
+    made = []
+    interrupting.during(lambda: made.append(Recorder(next(paths))))
+    for recorder in made:
+        recorder.close()
+    no_thread_is_left()
+assert len(interrupting.places) > 20, interrupting.places
+""",
+    "take": """
+interrupting = Interrupting(*PATHS, threading.__file__)
+while interrupting.next_round():
+    recorder = Recorder(next(paths), flush_seconds=3600, max_waiting_bytes=500)
+    interrupting.during(taken, recorder, 5)
+    taken(recorder)
+    recorder.close()
+    assert recorder.written == frames_in(recorder.path)
+    assert recorder.lost == sum(entry.more.get("count", 0) for entry in read_entries(recorder.path))
+    no_thread_is_left()
+assert len(interrupting.places) > 5, interrupting.places
+""",
+    "take-and-close": """
+interrupting = Interrupting(*PATHS, threading.__file__, handler=lambda *_: recorder.close())
+while interrupting.next_round():
+    recorder = Recorder(next(paths), flush_seconds=3600, max_waiting_bytes=500)
+    assert not interrupting.during(taken, recorder)
+    recorder.close()
+    assert recorder.written == frames_in(recorder.path)
+    assert recorder.written + recorder.lost == 2
+    no_thread_is_left()
+assert len(interrupting.places) > 5, interrupting.places
+""",
+    "close": """
+interrupting = Interrupting(*PATHS, threading.__file__)
+while interrupting.next_round():
+    recorder = Recorder(next(paths), flush_seconds=3600)
+    taken(recorder)
+    interrupting.during(recorder.close)
+    recorder.close()
+    assert (recorder.written, recorder.lost, frames_in(recorder.path)) == (2, 0, 2)
+    no_thread_is_left()
+assert len(interrupting.places) > 5, interrupting.places
+""",
+    "command": """
+from coinapi_ws.cli.streaming import _opened_recorder
+
+def recorded(path):
+    with _opened_recorder(path) as recorder:
+        taken(recorder)
+        was_taken.append(path)
+
+interrupting = Interrupting(*PATHS)
+while interrupting.next_round():
+    was_taken = []
+    interrupting.during(recorded, next(paths))
+    no_thread_is_left()
+    for path in was_taken:
+        assert frames_in(path) == 2
+assert len(interrupting.places) > 20, interrupting.places
+""",
+}
+
+
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recording of 400 numbered trades, and now and then a frame that cannot be decoded."""
@@ -206,3 +303,9 @@ def test_of_a_stream_f18(run: Run, program: str) -> None:
 def test_of_a_client_f18(run: Run, call: str) -> None:
     """The same; the client goes on, and once it is closed no thread is left."""
     run(CLIENT + OF_A_CLIENT[call])
+
+
+@pytest.mark.parametrize("call", OF_A_RECORDER)
+def test_of_a_recorder_f18(run: Run, call: str) -> None:
+    """What was taken is in the file or counted as lost, and no thread is left."""
+    run(RECORDER + OF_A_RECORDER[call])
