@@ -30,6 +30,7 @@ from coinapi_ws import (
     connect,
     endpoint_from,
 )
+from coinapi_ws.protocol.frames import Frames
 from coinapi_ws.recording import Recorder, RecordingWarning, RecordingWriter, read_recording, replay
 from coinapi_ws.recording.reading import read_entries
 from coinapi_ws.simulator import Simulator
@@ -215,7 +216,7 @@ def test_what_there_is_no_room_for_is_counted_logged_and_told(
     frames = [trade(number) for number in range(1, 5_001)]
     with (
         caplog.at_level(logging.WARNING, "coinapi_ws"),
-        Recorder(tmp_path / "a.jsonl", max_waiting_bytes=500) as recorder,
+        Recorder(tmp_path / "a.jsonl", max_waiting_bytes=1_000) as recorder,
     ):
         received = list(connect(None, TRADES, endpoint=market(*frames).url, tap=recorder.take))
     assert len(received) == 5_000
@@ -239,6 +240,33 @@ def test_the_ends_of_connections_are_told_though_there_is_no_room(
         *((0, "Dropped"), (1, "Connected"), (1, "Disconnected")),
         *((0, "Dropped"), (2, "Connected"), (2, "Disconnected")),
     ]
+
+
+def test_a_recorder_itself_is_no_tap(tmp_path: Path, canary_key: str) -> None:
+    with Recorder(tmp_path / "a.jsonl") as recorder, pytest.raises(ConfigurationError, match=r"Recorder\(path\)\.take"):
+        connect(canary_key, TRADES, tap=recorder)  # type: ignore[arg-type]
+
+
+def test_reads_of_little_text_take_room_too(tmp_path: Path, market: Callable[..., Simulator]) -> None:
+    """Each waits with objects around it that take more memory than its text."""
+    (read,) = reads_of(market(trade(1)))
+    # While the lock is held, the thread takes nothing.
+    with Recorder(tmp_path / "a.jsonl", max_waiting_bytes=100_000) as recorder, recorder._monitor.lock:
+        for _ in range(1_000):
+            recorder.take(*read)
+    assert recorder.written + recorder.lost == 1_000
+    assert 100 < recorder.written < 200
+
+
+def reads_of(simulator: Simulator) -> list[tuple[SelectorConnection, tuple[Any, ...]]]:
+    """Return what comes of a connection in reads that bring frames."""
+    reads: list[tuple[SelectorConnection, tuple[Any, ...]]] = []
+    list(connect(None, TRADES, endpoint=simulator.url, tap=lambda *read: reads.append(read)))
+    return [(connection, frames) for connection, items in reads if (frames := frames_in(items))]
+
+
+def frames_in(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(item for item in items if isinstance(item, Frames))
 
 
 def of_one_read(recorder: Recorder) -> Callable[..., None]:

@@ -19,6 +19,7 @@ from ..auth import Secret, check_sendable
 from ..events import Cause, Disconnected, Event
 from ..exceptions import (
     CoinAPIError,
+    ConfigurationError,
     ConnectError,
     ConnectionClosed,
     RateLimited,
@@ -84,8 +85,8 @@ class SelectorConnection:
     :meth:`Recorder.take <coinapi_ws.recording.Recorder.take>`; what it raises ends the connection as
     :meth:`abandon` does, and the caller of the handler sees it.
 
-    Raises ``ConfigurationError`` for a wrong context, and for a proxy of the environment that is none, or one of SOCKS
-    without the extra ``coinapi-ws[socks]``.
+    Raises ``ConfigurationError`` for a wrong context or ``tap``, and for a proxy of the environment that is none, or
+    one of SOCKS without the extra ``coinapi-ws[socks]``.
     """
 
     def __init__(
@@ -102,6 +103,8 @@ class SelectorConnection:
         clock: Callable[[], float] = time.monotonic,
         wall_clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        if tap is not None and not callable(tap):
+            raise ConfigurationError("tap is a callable, such as Recorder(path).take")
         self._options = options
         self._opening = Opening(options, ssl_context=ssl_context, resolve=resolve, dial=dial)
         self._pacer = pacer

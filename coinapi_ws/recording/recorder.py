@@ -34,6 +34,9 @@ DEFAULT_FLUSH_SECONDS: Final = 1.0
 DEFAULT_MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 #: The thread begins to write before its time once so much waits, or half of what may, and formats so much at once.
 _WRITE_BYTES: Final = 1024 * 1024
+#: The memory of a read, and of each frame in it, beside its text.
+_READ_BYTES: Final = 480
+_FRAME_BYTES: Final = 64
 #: At the interpreter's end a recorder that was left open has so long to write what waits.
 _EXIT_SECONDS: Final = 2.0
 
@@ -47,14 +50,16 @@ class _Read:
         self.connection = connection
         self.items = items
         self.at_ns = at_ns
-        self.frames = self.size = 0
+        self.frames = characters = 0
         for item in items:
             if isinstance(item, Frames):
                 self.frames += len(item.payloads)
-                self.size += sum(map(len, item.payloads))
+                characters += sum(map(len, item.payloads))
             elif isinstance(item, (Frame, Undecodable)):
                 self.frames += 1
-                self.size += len(item.payload)
+                characters += len(item.payload)
+        #: About how much memory it takes.
+        self.size = _READ_BYTES + _FRAME_BYTES * self.frames + characters
 
 
 class _Dropped:
@@ -82,8 +87,8 @@ class Recorder:
     was begun, so that names sort in order. None is ever overwritten, and each can be read alone.
 
     What came is written, in whole lines, within ``flush_seconds``, or sooner where much comes, so a killed process
-    loses no more than that. At most ``max_waiting_bytes`` of text wait for the disk; what comes beyond is dropped:
-    counted in :attr:`lost`, logged, and told by an event in the recording.
+    loses no more than that. At most about ``max_waiting_bytes`` of memory wait for the disk; what comes beyond is
+    dropped: counted in :attr:`lost`, logged, and told by an event in the recording.
 
     Where the disk fails, or is full, the recording is over: that is logged, ``on_error`` is called on the recorder's
     thread with the ``OSError``, all that comes from then on is counted in :attr:`lost`, and :meth:`close` raises the
@@ -228,7 +233,9 @@ class Recorder:
             self._waiting.append(dropped)
         # Without its end a lost connection would be replayed as one that goes on.
         if events := [item for item in read.items if isinstance(item, (Connected, Disconnected))]:
-            self._waiting.append(_Read(read.connection, events, read.at_ns))
+            kept = _Read(read.connection, events, read.at_ns)
+            self._waiting_bytes += kept.size
+            self._waiting.append(kept)
 
     # On the recorder's thread
 

@@ -212,7 +212,7 @@ assert len(interrupting.places) > 20, interrupting.places
     "take": """
 interrupting = Interrupting(*PATHS, threading.__file__)
 while interrupting.next_round():
-    recorder = Recorder(next(paths), flush_seconds=3600, max_waiting_bytes=500)
+    recorder = Recorder(next(paths), flush_seconds=3600, max_waiting_bytes=1500)
     interrupting.during(taken, recorder, 5)
     taken(recorder)
     recorder.close()
@@ -224,7 +224,7 @@ assert len(interrupting.places) > 5, interrupting.places
     "take-and-close": """
 interrupting = Interrupting(*PATHS, threading.__file__, handler=lambda *_: recorder.close())
 while interrupting.next_round():
-    recorder = Recorder(next(paths), flush_seconds=3600, max_waiting_bytes=500)
+    recorder = Recorder(next(paths), flush_seconds=3600, max_waiting_bytes=1500)
     assert not interrupting.during(taken, recorder)
     recorder.close()
     assert recorder.written == frames_in(recorder.path)
