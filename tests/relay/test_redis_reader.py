@@ -256,14 +256,18 @@ def test_what_a_server_forgot_is_a_gap(server: RedisProcess, published: RedisPub
         assert sequences(items) == [5]
 
 
+@pytest.mark.parametrize("is_asked_meanwhile", [False, True])
 def test_that_a_server_forgot_everything_is_a_gap(
-    server: RedisProcess, published: RedisPublisher, tmp_path: Path
+    server: RedisProcess, published: RedisPublisher, tmp_path: Path, is_asked_meanwhile: bool
 ) -> None:
     published.publish([batch(1, 2)])
     with reader(server.url) as reading:
         assert sequences(read_all(reading, 2)) == [1, 2]
         published.publish([batch(3, 4)])  # which nobody reads
         server.kill()
+        if is_asked_meanwhile:
+            with pytest.raises(TimeoutError):
+                reading.recv(timeout=0.1)
         shutil.rmtree(tmp_path / "appendonlydir")
         server.start()
         published.publish([batch(5, 6)])
