@@ -12,7 +12,7 @@ from ..auth import Secret
 from ..exceptions import ConfigurationError
 from .entries import RelayError
 
-LOGGER: Final = logging.getLogger("coinapi_ws")
+LOGGER: Final = logging.getLogger("coinapi_ws.relay")
 _SOCKET_SECONDS: Final = 10.0
 _FIRST_DELAY_SECONDS: Final = 0.05
 _LONGEST_DELAY_SECONDS: Final = 2.0
@@ -71,7 +71,7 @@ class RedisServer:
             problem, passes = _described(error), _passes(error)
         else:
             if self._failures_in_a_row:
-                LOGGER.info("Redis is back after %d failures", self._failures_in_a_row)
+                LOGGER.warning("Redis is back after %d failures", self._failures_in_a_row)
                 self._failures_in_a_row = 0
             return True
         if not passes:
