@@ -6,10 +6,10 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final, TypeVar
 
-from coinapi_ws.relay import Batch, Entry, RedisPublisher, RedisReader
+from coinapi_ws.relay import Batch, Entry, KafkaPublisher, RedisPublisher, RedisReader
 from coinapi_ws.sharding import shard_of
 
 BTC: Final = "COINBASE_SPOT_BTC_USD"
@@ -60,10 +60,13 @@ def read_to(reading: RedisReader, sequence: int) -> list[Any]:
     return items
 
 
+P = TypeVar("P", RedisPublisher, KafkaPublisher)
+
+
 @contextmanager
-def publisher(url: str, **options: Any) -> Iterator[RedisPublisher]:
-    """A publisher to a few streams; its waits for a server that does not come back have an end."""
-    with RedisPublisher(url, streams=STREAMS, **options) as published:
+def in_time(published: P) -> Iterator[P]:
+    """Close a publisher at the end, or where it waits for longer than it may."""
+    with published:
         end = threading.Timer(PATIENCE_SECONDS, published.close)
         end.start()
         try:
@@ -71,3 +74,8 @@ def publisher(url: str, **options: Any) -> Iterator[RedisPublisher]:
         finally:
             end.cancel()
             end.join()
+
+
+def publisher(redis: Any, **options: Any) -> AbstractContextManager[RedisPublisher]:
+    """A publisher to a few streams of a Redis."""
+    return in_time(RedisPublisher(redis, streams=STREAMS, **options))

@@ -125,7 +125,13 @@ class RedisPublisher:
             if self._closed.is_set():
                 count = sum(len(batch.entries) for batch in left)
                 raise RelayError(f"closed while Redis was away; {count} entries are not known to be there")
-            if not self._server.attempt(lambda: self._append(left)):
+            try:
+                has_appended = self._server.attempt(lambda: self._append(left))
+            except Exception:
+                if not self._closed.is_set():
+                    raise
+                continue  # closed under way, of which redis-py says any of several things
+            if not has_appended:
                 self._closed.wait(self._server.delay)
 
     def close(self) -> None:

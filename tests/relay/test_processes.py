@@ -43,6 +43,21 @@ with RedisReader(url, group="group", streams=int(streams), lease_seconds=float(s
     for item in reader:
         print(item.sequence, flush=True)
 """
+CLOSED_UNDER_WAY: Final = """
+import sys, threading
+if sys.argv[2]:
+    sys.modules["hiredis"] = None
+from coinapi_ws.relay import Batch, Entry, RedisPublisher, RelayError
+publisher = RedisPublisher(sys.argv[1])
+publisher.publish([Batch(0, "relay.1", [Entry(1, "text")])])
+print("ready", flush=True)
+sys.stdin.readline()
+threading.Timer(0.3, publisher.close).start()
+try:
+    publisher.publish([Batch(0, "relay.1", [Entry(2, "text")])])
+except RelayError as error:
+    print(error)
+"""
 BENCHMARKS: Final = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -51,6 +66,7 @@ def running(*command: object) -> Iterator[subprocess.Popen[str]]:
     """Run Python with these arguments; it is killed at the end, or after a time, and what it started with it."""
     child = subprocess.Popen(
         [sys.executable, *map(str, command)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -136,6 +152,16 @@ def test_a_relay_that_is_killed_goes_on_with_a_gap_and_without_a_repetition(
                 numbers = sorted(sequence for *of, sequence in found if tuple(of) == pair)
                 assert numbers == list(range(1, len(numbers) + 1))
     assert in_streams == len(sequences(items))
+
+
+@pytest.mark.parametrize("without", ["", "hiredis"])
+def test_closing_ends_the_wait_for_an_answer(server: RedisProcess, without: str) -> None:
+    with running("-c", CLOSED_UNDER_WAY, server.url, without) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        server.stop()
+        out, err = child.communicate("\n")
+    assert out == "closed while Redis was away; 1 entries are not known to be there\n", err
 
 
 def test_the_demonstration_finds_every_message(tmp_path: Path) -> None:

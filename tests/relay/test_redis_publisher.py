@@ -261,6 +261,6 @@ def test_a_client_that_decodes_texts_is_refused(server: RedisProcess) -> None:
 
 
 def test_a_client_of_ones_own_is_used_and_left_open(redis_client: Any) -> None:
-    with RedisPublisher(redis_client, streams=STREAMS) as published:
+    with publisher(redis_client) as published:
         published.publish([batch(1)])
     assert frames(redis_client) == [trade(1)]
