@@ -136,7 +136,10 @@ class RedisReader:
                 raise TimeoutError(f"no message within {timeout:g} s")
 
     def close(self) -> None:
-        """Take note of the last item as handled, and leave the streams to the other readers. Idempotent."""
+        """Take note of the last item as handled, and leave the streams to the other readers. Idempotent.
+
+        Blocks, for about 10 s where Redis does not answer; then others wait until the leases run out.
+        """
         self._note_handled()
         self._close()
 

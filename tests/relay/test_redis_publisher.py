@@ -157,7 +157,7 @@ def test_what_is_too_old_makes_room_on_a_full_server(server: RedisProcess, redis
     for number in range(1, 1001):
         redis_client.xadd(KEY, {"frame": "x" * 2000}, id=f"{long_ago + number}-{number}")
     redis_client.set("coinapi:streams", STREAMS)
-    redis_client.config_set("maxmemory", redis_client.info("memory")["used_memory"] - 50_000)
+    redis_client.config_set("maxmemory", redis_client.info("memory")["used_memory"] - 500_000)
     with publisher(server.url, max_age=99) as published:
         published.publish([batch(1001)])
         assert published.failures > 0
