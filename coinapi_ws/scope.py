@@ -58,9 +58,9 @@ class Scope:
         """Return a scope of these alone."""
         return Scope(*subscriptions)
 
-    def may_match(self, message: Message) -> bool:
+    def may_match(self, message: Message, product: str = "market") -> bool:
         """Return False only where it is certain that no member asked for the message."""
-        return any(member.may_match(message) for member in self._members)
+        return any(member.may_match(message, product) for member in self._members)
 
     def merged(self) -> Subscription:
         """Return one subscription that asks for all members, and by its cross product perhaps for more.

@@ -134,13 +134,19 @@ class Subscription:
         symbol_ids = {_exactly(symbol) for symbol in symbols}
         if not symbol_ids:
             raise ConfigurationError("there is no symbol to subscribe to, and no filter would mean everything")
-        whole = cls(
-            data_types,
-            symbol_ids=symbol_ids,
-            period_ids=period_ids,
-            limit_ms_quote=limit_ms_quote,
-            limit_ms_book_snapshot=limit_ms_book_snapshot,
-        )
+        fields = {
+            "data_types": data_types,
+            "symbol_ids": symbol_ids,
+            "exchange_ids": (),
+            "asset_ids": (),
+            "period_ids": period_ids,
+            "limit_ms_quote": limit_ms_quote,
+            "limit_ms_book_snapshot": limit_ms_book_snapshot,
+            "limit_ms_exrate": None,
+            "everything": False,
+        }
+        whole = subscription_of(fields)
+        _warn(whole)  # of the caller's line, not of one here
         return tuple(with_symbols(whole, batch) for batch in _batches(whole.symbol_ids))
 
     @property
@@ -166,8 +172,11 @@ class Subscription:
                 fields[wire_name] = limit
         return fields
 
-    def may_match(self, message: Message) -> bool:
-        """Return False only where it is certain that this subscription did not ask for the message."""
+    def may_match(self, message: Message, product: str = "market") -> bool:
+        """Return False only where it is certain that this subscription did not ask for the message.
+
+        In WS DS ("ds") a name that is not CoinAPI's may be the exchange's own of any of its symbols.
+        """
         if self.data_types and message.type not in self.data_types:
             return False
         period = getattr(message, "period_id", None)
@@ -180,9 +189,9 @@ class Subscription:
         if by_pair:
             base, to = getattr(message, "asset_id_base", None), getattr(message, "asset_id_quote", None)
             return bool({base, to, f"{base}/{to}"} & set(self.asset_ids))
-        return matches_symbol(str(symbol), self.symbol_ids) or any(
-            str(symbol).startswith(f"{exchange}_") for exchange in self.exchange_ids
-        )
+        if matches_symbol(str(symbol), self.symbol_ids) or (product == "ds" and other_names(self, str(symbol))):
+            return True
+        return any(str(symbol).startswith(f"{exchange}_") for exchange in self.exchange_ids)
 
 
 def fields_of(subscription: Subscription) -> dict[str, Any]:
@@ -206,6 +215,12 @@ def _fill(subscription: Subscription, fields: dict[str, Any]) -> None:
 
 def with_symbols(subscription: Subscription, symbol_ids: list[str]) -> Subscription:
     return subscription_of(fields_of(subscription) | {"symbol_ids": symbol_ids})
+
+
+def other_names(subscription: Subscription, symbol_id: str) -> set[str]:
+    """Return the names of symbols that are none of CoinAPI's for symbols of the same exchange as this one."""
+    exchange = symbol_id.partition("_")[0]
+    return {name for name in subscription.symbol_ids if not name.startswith(f"{exchange}_")}
 
 
 def _exactly(symbol: Symbol | str) -> str:

@@ -274,15 +274,17 @@ def test_a_client_is_scraped_before_during_and_after_its_life_from_many_threads(
         ]
         for scraper in scrapers:
             scraper.start()
-        client.start()
-        assert client.wait_live(10)
-        for reconnects in (1, 2):
-            simulator.faults.drop(reset=True)
-            eventually(lambda least=reconnects: client.stats().reconnects >= least)
-        assert client.close()
-        stop.set()
-        for scraper in scrapers:
-            scraper.join(30)
+        try:
+            client.start()
+            assert client.wait_live(10)
+            for reconnects in (1, 2):
+                simulator.faults.drop(reset=True)
+                eventually(lambda least=reconnects: client.stats().reconnects >= least)
+            assert client.close()
+        finally:
+            stop.set()
+            for scraper in scrapers:
+                scraper.join(30)
     for of_one in readings:
         before: dict[Any, float] = {}
         for metrics in of_one:

@@ -10,6 +10,7 @@ import pytest
 from client_harness import Heard, eventually
 
 from coinapi_ws import (
+    Backoff,
     Client,
     ClientState,
     ConfigurationError,
@@ -28,6 +29,7 @@ from coinapi_ws.books import BookKeeper, BookLive, BookStale, BookState
 from coinapi_ws.drivers.pacing import SharedPacer
 from coinapi_ws.simulator import Simulator, VirtualClock
 
+SOON = Backoff(initial=0.01)
 BTC, ETH, ADA = (f"COINBASE_SPOT_{asset}_USD" for asset in ("BTC", "ETH", "ADA"))
 
 MakeClient = Callable[..., Client]
@@ -87,6 +89,28 @@ def test_books_of_ws_ds_are_kept_and_come_back(
     assert keeper.states() == {("book", BTC): BookState.LIVE, ("book", ETH): BookState.LIVE}
     assert [hello["subscribe_filter_symbol_id"] for hello in requests(direct)] == [[BTC, ETH], [ETH], [BTC, ETH]]
     assert client.stats().reconnects == 0
+
+
+def test_books_by_the_exchange_s_own_names_are_kept_and_come_back_by_reconnecting(
+    make_client: MakeClient, direct: Simulator, virtual: VirtualClock
+) -> None:
+    client = make_client(direct.url, Subscription(["book"], symbol_ids=[f"{BTC}$", "ETH-USD$"]), backoff=SOON)
+    keeper = BookKeeper(client)
+    told = keeper.on(BookLive, keeper.on(BookStale, Heard()))
+    client.start()
+    told.wait(BookLive, 2)
+    direct.faults.skip_sequence(types=["book"], symbol_ids=[ETH])
+    eventually(lambda: virtual.advance(1) or told.of(BookStale))
+    eventually(lambda: virtual.advance(1) or len(told.of(BookLive)) == 4)
+    assert keeper.states() == {("book", BTC): BookState.LIVE, ("book", ETH): BookState.LIVE}
+    assert client.stats().reconnects == 1
+    client.replace(Subscription(["book"], symbol_ids=["ETH-USD$", "ADA-USD$"]))
+    eventually(lambda: virtual.advance(1) or keeper.states().get(("book", ADA)) is BookState.LIVE)
+    states = keeper.states()
+    assert states["book", ETH] is BookState.LIVE
+    assert states.get(("book", BTC)) is not BookState.LIVE  # but late messages may have begun it anew
+    client.replace(Subscription(["book"], symbol_ids=["ADA-USD$"]))  # which of them left is not known
+    eventually(lambda: virtual.advance(1) or keeper.states().get(("book", ETH)) is not BookState.LIVE)
 
 
 def test_an_unknown_symbol_ends_nothing(make_client: MakeClient, direct: Simulator, virtual: VirtualClock) -> None:
@@ -198,8 +222,13 @@ def test_the_newest_rate_of_each_pair_is_kept(make_client: MakeClient, rates: Si
     client.start()
     eventually(lambda: virtual.advance(5) or client.stats().conflated > 20)
     client.close()
-    left = [item for item in client if isinstance(item, (ExchangeRate, Dropped))]
-    assert len([item for item in left if isinstance(item, ExchangeRate)]) <= 10
+    items = list(client)
+    left = [item for item in items if isinstance(item, ExchangeRate)]
+    assert {rate.asset_id_base for rate in left} == {"BTC", "ETH", "ADA"}
+    assert len(left) <= 10
+    stats = client.stats()
+    assert len(left) + stats.conflated + stats.dropped == stats.messages["exrate"]
+    assert sum(item.count for item in items if isinstance(item, Dropped)) == stats.conflated + stats.dropped
 
 
 def test_no_rates_for_long_are_told(make_client: MakeClient, rates: Simulator) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from coinapi_ws.endpoints import endpoint_from
 from coinapi_ws.exceptions import ConfigurationError, UsageError
-from coinapi_ws.messages import MESSAGE_TYPES, Message, Trade
+from coinapi_ws.messages import MESSAGE_TYPES, Message, Quote, Trade
 from coinapi_ws.scope import Scope, ScopeFrame, frames_between
 from coinapi_ws.subscription import Subscription, SubscriptionWarning
 
@@ -75,6 +75,15 @@ def test_a_scope_may_match_what_a_member_may_match() -> None:
     assert scope.may_match(Trade(symbol_id="A_SPOT_B_C"))
     assert not scope.may_match(Trade(symbol_id="D_SPOT_E_F"))
     assert not Scope().may_match(Trade(symbol_id="A_SPOT_B_C"))
+
+
+def test_a_name_of_the_exchange_s_own_may_match_any_of_its_symbols_on_ws_ds() -> None:
+    scope = Scope(
+        Subscription(["trade"], symbol_ids=["B-C$", "D_SPOT_E_F$"]), Subscription(["quote"], symbol_ids=["A_SPOT_B_C$"])
+    )
+    assert scope.may_match(Trade(symbol_id="A_SPOT_B_C"), "ds")
+    assert not scope.may_match(Trade(symbol_id="A_SPOT_B_C"))
+    assert not scope.may_match(Quote(symbol_id="A_SPOT_X_Y"), "ds")
 
 
 # Merging into one hello

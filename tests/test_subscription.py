@@ -134,11 +134,14 @@ def test_warnings(data_types: list[str], symbol_ids: list[str], messages: list[s
             raise ConfigurationError(str(warning.message))
 
 
-def test_a_warning_points_at_the_caller() -> None:
-    source = "import coinapi_ws\n\ndef subscribe():\n    coinapi_ws.Subscription(['trade'], symbol_ids=['BINANCE'])\n"
+@pytest.mark.parametrize(
+    "made", ["Subscription(['trades'], symbol_ids=['A$'])", "Subscription.for_symbols(['trades'], ['A'])"]
+)
+def test_a_warning_points_at_the_caller(made: str) -> None:
+    source = f"import coinapi_ws\n\ndef subscribe():\n    coinapi_ws.{made}\n"
     program: dict[str, Any] = {"__name__": "program"}
     exec(compile(source, "program.py", "exec"), program)
-    with pytest.warns(SubscriptionWarning, match="prefix") as caught:
+    with pytest.warns(SubscriptionWarning, match="unknown") as caught:
         program["subscribe"]()
     assert [(warning.filename, warning.lineno) for warning in caught] == [("program.py", 4)]
 

@@ -16,6 +16,7 @@ from ..events import Cause, Connected, Disconnected, Dropped, Event, Reconnectin
 from ..exceptions import ConfigurationError, UsageError
 from ..messages import Book, BookL3, Heartbeat, Message
 from ..scope import Scope
+from ..subscription import other_names
 from .books import BookSnapshot, BookState, L2Book, L3Book, L3Snapshot
 from .resync import Resync
 
@@ -309,7 +310,8 @@ class BookKeeper:
             return None
         key = (message.type, message.symbol_id)
         kept = self._books.get(key)
-        if kept is None and self._scope.may_match(message):  # else it is a late one
+        product = self._client._options.endpoint.product
+        if kept is None and self._scope.may_match(message, product):  # else it is a late one
             kept = _Kept(self._made(*key))
             self._books = {**self._books, key: kept}
         return kept
@@ -360,8 +362,8 @@ class BookKeeper:
     def _look_at_scope(self) -> None:
         scope = self._client.scope
         if scope is not self._scope:
-            self._scope = scope
-            gone = {key: kept for key, kept in self._books.items() if not _may_be_in(scope, key)}
+            before, self._scope = self._scope, scope
+            gone = {key: kept for key, kept in self._books.items() if not _stays(before, scope, key)}
             if gone:
                 self._drop(gone)
 
@@ -432,9 +434,19 @@ class BookKeeper:
             self._client.off(Message, self._take_any)
 
 
-def _may_be_in(scope: Scope, key: Key) -> bool:
+def _stays(before: Scope, scope: Scope, key: Key) -> bool:
     type_name, symbol_id = key
-    return scope.may_match(Book(type=type_name, symbol_id=symbol_id))
+    book = Book(type=type_name, symbol_id=symbol_id)
+    if scope.may_match(book):
+        return True
+    # Else it came by a name of the exchange's own, which one is not known.
+    return not before.may_match(book) and _other_names(before, key) <= _other_names(scope, key)
+
+
+def _other_names(scope: Scope, key: Key) -> set[str]:
+    type_name, symbol_id = key
+    members = (member for member in scope if type_name in member.data_types)
+    return {name for member in members for name in other_names(member, symbol_id)}
 
 
 def _check_seconds(name: str, seconds: object) -> None:

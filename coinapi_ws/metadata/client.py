@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl as ssl_module
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from math import inf
 from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
@@ -41,6 +42,8 @@ DEFAULT_MAX_BYTES: Final = 1024 * 1024 * 1024
 
 _LIMIT_HEADER_PREFIXES: Final = (*LIMIT_HEADER_PREFIXES, "x-ratelimit")
 _MAX_LIMIT_HEADER_LENGTH: Final = 64
+#: Of a wait in seconds; more is nonsense.
+_MOST_DIGITS: Final = 9
 #: Less than what is read of it: a key at the end of that would be half a key, which is not found.
 _MAX_SERVER_TEXT: Final = 1024
 _OK: Final = 200
@@ -69,9 +72,9 @@ class Client:
     ``api_key`` None takes the key from the environment variable COINAPI_API_KEY; it travels in the header
     ``X-CoinAPI-Key``. ``endpoint`` is an ``https://`` or ``http://`` URL, such as ``Simulator.rest_url``. ``timeout``:
     seconds for a whole request, from the name's resolution to the last object, without those that the caller takes
-    between two objects. ``proxy``, ``ssl`` and ``resolve`` are those of :func:`~coinapi_ws.connect`; of its other
-    options there are ``numbers``, ``keep_raw``, ``allow_plaintext``, ``user_agent``, ``server_hostname``,
-    ``keepalive``, ``receive_buffer_bytes`` and ``nodelay``.
+    between two objects; the name service, and a step of a SOCKS proxy, are not cut short. ``proxy``, ``ssl`` and
+    ``resolve`` are those of :func:`~coinapi_ws.connect`; of its other options there are ``numbers``, ``keep_raw``,
+    ``allow_plaintext``, ``user_agent``, ``server_hostname``, ``keepalive``, ``receive_buffer_bytes`` and ``nodelay``.
 
     An answer of more than ``max_bytes``, inflated, is an error. An object in it that does not fit its type, such as one
     whose price is a text, is an error too; or, with ``on_undecodable``, it is given to this callback, and the others
@@ -86,8 +89,8 @@ class Client:
     The iteration raises ``ConnectError`` and its kinds (``ConnectTimeout`` also for an answer that takes too long),
     ``AuthenticationError`` (401), ``PermissionDenied`` (403), ``RateLimited`` (429), ``ServerRejected`` (all other
     statuses but 200; redirects are not followed), ``ConnectionClosed`` for an answer that was cut off, and
-    ``ProtocolError`` for one that is no list; each with ``disconnected``, whose ``stage`` is "rest". A constructor or a
-    method raises ``ConfigurationError``.
+    ``ProtocolError`` for one that is no list; each with ``disconnected``, whose ``stage`` is "connect" until the
+    request is sent, and then "rest". A constructor or a method raises ``ConfigurationError``.
     """
 
     def __init__(
@@ -261,6 +264,8 @@ def _read_settings(
     **options: Unpack[RestOptions],
 ) -> Options | ConfigurationError | TypeError:
     """Return the options, or the error to raise once the caller has dropped its own locals."""
+    if unknown := sorted(options.keys() - RestOptions.__annotations__.keys()):
+        return TypeError(f"metadata.Client takes no option {unknown[0]}")
     given: dict[str, object] = {"timeout": timeout, "max_bytes": max_bytes}
     for name, number in given.items():
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < inf:
@@ -272,19 +277,23 @@ def _read_settings(
 
 
 def _retry_after(headers: tuple[tuple[str, str], ...]) -> float | None:
-    """Return how many seconds to wait, from seconds or a date."""
+    """Return how many seconds to wait, from seconds or a date; of a day's quota they are many."""
     seconds = retry_after_seconds(headers)
-    date = dict(headers).get("retry-after")
-    if seconds is not None or date is None:
+    text = dict(headers).get("retry-after")
+    if seconds is not None or text is None:
         return seconds
+    if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS:
+        return float(text)
     try:
-        return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
+        date = parsedate_to_datetime(text)
+        # A date of HTTP is in UTC, also in the old form that does not say so (RFC 9110, 5.6.7).
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - time.time())
     except (TypeError, ValueError, OverflowError):  # no date, or none that there is
         return None
 
 
 def _joined(name: str, ids: Iterable[str]) -> str:
-    if isinstance(ids, (str, bytes)):
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
         raise ConfigurationError(f"{name} is a list of str, not one {type(ids).__name__}")
     return ",".join(_quoted(name, each) for each in ids)
 

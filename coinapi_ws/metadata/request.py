@@ -100,6 +100,10 @@ class Answer:
         self._response = HTTPResponse(wire, method="GET")  # type: ignore[arg-type]  # it asks for no more of a socket
         try:
             self._response.begin()
+            # 1xx comes before the answer, which http.client knows of 100 alone. Nobody asked for 101.
+            while 101 < self._response.status < 200:
+                self._response.headers = None  # type: ignore[assignment]  # or it has begun already
+                self._response.begin()
         except RemoteDisconnected:
             raise self.cut("the server closed the connection without an answer") from None
         except HTTPException:
@@ -111,11 +115,14 @@ class Answer:
     def pieces(self) -> Iterator[bytes]:
         """Yield the body as it comes, inflated; raise where it is cut off, larger than ``max_bytes``, or no gzip."""
         encoding = dict(self.headers).get("content-encoding", "identity").strip().lower()
-        if encoding in ("gzip", "x-gzip"):
-            return self._inflated()
-        if encoding != "identity":
+        if encoding not in ("gzip", "x-gzip", "identity"):
             raise ConnectFailed(ProtocolError, "the answer is encoded in a way that was not asked for")
-        return self._encoded()
+        left = self._max_bytes
+        for piece in self._encoded() if encoding == "identity" else self._inflated():
+            left -= len(piece)
+            if left < 0:
+                raise too_large()
+            yield piece
 
     def texts(self) -> Iterator[str]:
         """Yield the body as text."""
@@ -154,29 +161,26 @@ class Answer:
             except HTTPException:
                 raise ConnectFailed(ProtocolError, "the answer is not valid HTTP/1.1") from None
             if not piece:
-                if left is not None or self._wire.broken is not None:
+                if left is not None or (self._wire.broken is not None and not self.has_end):
                     raise self.cut("the answer was cut off")
                 return
             left = None if left is None else left - len(piece)
             yield piece
 
     def _inflated(self) -> Iterator[bytes]:
-        inflater, left = zlib.decompressobj(_GZIP), self._max_bytes
+        inflater = zlib.decompressobj(_GZIP)
         for piece in self._encoded():
             plain = b""
             while piece or plain:  # what is left inside of it comes without any input
+                if piece and inflater.eof:
+                    inflater = zlib.decompressobj(_GZIP)  # for the next member (RFC 1952, 2.2)
                 try:
                     plain = inflater.decompress(piece, READ_BYTES)
                 except zlib.error:
                     raise ConnectFailed(ProtocolError, "the answer is not valid gzip") from None
-                left -= len(plain)
-                if left < 0:
-                    raise too_large()
-                if inflater.unused_data:
-                    raise ConnectFailed(ProtocolError, "the answer goes on behind its gzip stream")
                 if plain:
                     yield plain
-                piece = inflater.unconsumed_tail
+                piece = inflater.unconsumed_tail or (piece and inflater.unused_data)
         if not inflater.eof:
             raise self.cut("the answer was cut off within its gzip stream")
 

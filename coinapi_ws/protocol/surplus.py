@@ -20,7 +20,7 @@ class Surplus:
     def __init__(self, scope: Scope, product: str = "market") -> None:
         self.dropped = 0
         self._scope = scope
-        self._takes_other_names = product == "ds"
+        self._product = product
         self._has_changed = False
         self._verdicts: dict[tuple[object, ...], bool] = {}
 
@@ -52,16 +52,6 @@ class Surplus:
         if wanted is None:
             if len(self._verdicts) >= _MAX_CACHED_VERDICTS:
                 self._verdicts.clear()
-            wanted = self._verdicts[key] = self._scope.may_match(message) or self._may_have_another_name(message)
+            wanted = self._verdicts[key] = self._scope.may_match(message, self._product)
         self.dropped += not wanted
         return not wanted
-
-    def _may_have_another_name(self, message: Message) -> bool:
-        """Return whether the exchange's own name of its symbol may have been asked for, which only WS DS takes."""
-        exchange = str(getattr(message, "symbol_id", "")).partition("_")[0]
-        return self._takes_other_names and any(
-            not name.startswith(f"{exchange}_")
-            for member in self._scope
-            if message.type in member.data_types
-            for name in member.symbol_ids
-        )

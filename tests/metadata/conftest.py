@@ -25,7 +25,9 @@ def answering(canary_key: str) -> Answering:
         def handle(server: ServerSide) -> None:
             head = b""
             while not head.endswith(b"\r\n\r\n"):
-                head += server.socket.recv(1)
+                if not (more := server.socket.recv(1)):
+                    return
+                head += more
             # A client that has seen enough ends the connection.
             with suppress(ConnectionError):
                 for part in parts:

@@ -152,6 +152,7 @@ def test_nothing_is_asked_before_the_first_object_is(client: metadata.Client) ->
     ("arguments", "text"),
     [
         ({"symbol_ids": "BTC"}, "symbol_ids is a list of str, not one str"),
+        ({"symbol_ids": None}, "symbol_ids is a list of str, not one NoneType"),
         ({"asset_ids": [b"BTC"]}, "asset_ids takes ids as str, not bytes"),
         ({"asset_ids": ["BTC,ETH"]}, "no blank, comma or semicolon"),
         ({"asset_ids": [""]}, "not empty"),

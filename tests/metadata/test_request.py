@@ -21,6 +21,7 @@ from coinapi_ws.metadata.request import Answer, Wire
 LIST: Final = [{"asset_id": "BTC", "name": "ä"}, {"asset_id": "ETH", "n": [1, 2.5e3, {"a": None}]}]
 BODY: Final = json.dumps(LIST, ensure_ascii=False).encode()
 SQUEEZED: Final = gzip.compress(BODY, mtime=0)
+MEMBERS: Final = gzip.compress(BODY[:30], mtime=0) + gzip.compress(BODY[30:], mtime=0)
 
 
 def sized(body: bytes, headers: bytes = b"") -> bytes:
@@ -40,6 +41,7 @@ SOUND: Final = [
     sized(SQUEEZED, GZIP),
     chunked(SQUEEZED, GZIP),
     b"HTTP/1.0 200 OK\r\n\r\n" + BODY,
+    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + chunked(MEMBERS, GZIP),
 ]
 
 

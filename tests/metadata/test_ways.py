@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
+import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import trustme
-from peers import listening, url_of
+from peers import ServerSide, listening, serving, url_of
 from proxy_servers import ConnectProxy, SocksProxy
 
 from coinapi_ws import (
@@ -108,6 +111,32 @@ def test_a_certificate_that_is_not_trusted(market: Simulator, canary_key: str, l
     assert not leaks(caught.value)
 
 
+def test_what_is_broken_behind_a_whole_answer_does_not_matter(
+    authority: trustme.CA, client_context: ssl.SSLContext, canary_key: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    taken, sent = threading.Event(), threading.Event()
+
+    def handle(server: ServerSide) -> None:
+        assert server.socket.recv(65536).endswith(b"\r\n\r\n")
+        first, last = b'[{"asset_id":"BTC"},', b'{"asset_id":"ETH"}]'
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        server.socket.sendall(b"%s%x\r\n%s\r\n" % (head, len(first), first))
+        assert taken.wait(10)
+        server.socket.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(last), last))
+        with socket.socket(fileno=os.dup(server.socket.fileno())) as below_tls:
+            below_tls.sendall(b"no record of TLS")
+        sent.set()
+
+    with serving(handle, context) as url:
+        assets = metadata.Client(canary_key, endpoint=url.replace("wss:", "https:"), ssl=client_context).assets()
+        assert next(assets).asset_id == "BTC"
+        taken.set()
+        assert sent.wait(10)
+        assert [asset.asset_id for asset in assets] == ["ETH"]
+
+
 def test_nobody_there(canary_key: str, leaks: Leaks) -> None:
     with listening() as listener:
         url = url_of(listener).replace("ws:", "http:")
@@ -127,7 +156,7 @@ def test_a_server_that_says_nothing(canary_key: str, leaks: Leaks, client_contex
         for scheme, text in (("http", "answer was not complete in time"), ("https", "no connection to localhost in")):
             url = url_of(listener, "wss").replace("wss:", f"{scheme}:")
             with pytest.raises(ConnectTimeout, match=text) as caught:
-                count(canary_key, endpoint=url, timeout=0.2, ssl=client_context)
+                count(canary_key, endpoint=url, timeout=1, ssl=client_context)
             assert not leaks(caught.value)
 
 
@@ -151,6 +180,7 @@ def test_the_key_does_not_go_in_plain_text_to_another_machine(canary_key: str, l
         {"max_bytes": "KEY"},
         {"user_agent": "KEY\n"},
         {"no_such_option": "KEY"},
+        {"open_timeout": "5"},
     ],
     ids=str,
 )
@@ -159,3 +189,10 @@ def test_a_misplaced_key_is_not_told_f24(canary_key: str, leaks: Leaks, options:
     with pytest.raises((ConfigurationError, TypeError)) as caught:
         metadata.Client(canary_key, **{"endpoint": "https://rest.example", **options})  # type: ignore[arg-type]
     assert not leaks(caught.value)
+
+
+@pytest.mark.parametrize("option", [{"auth": "query"}, {"jwt": str}, {"open_timeout": 5}, {"wire": "hello"}], ids=str)
+def test_an_option_of_websockets_alone_is_refused(option: dict[str, Any], canary_key: str) -> None:
+    """The request would go without the key, or as if nothing had been said."""
+    with pytest.raises(TypeError, match=f"takes no option {next(iter(option))}"):
+        metadata.Client(canary_key, endpoint=URL, **option)
