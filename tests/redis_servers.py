@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -71,6 +72,11 @@ class RedisProcess:
             self._process.kill()
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
+
+    def stop(self) -> None:
+        """Let it stand still: it takes connections and commands, and answers none."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     def client(self) -> Any:
         """Return a client of it."""

@@ -1,17 +1,23 @@
-"""Batches for relays, and readers of them."""
+"""Batches for relays, publishers that do not wait for ever, and readers."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final, TypeVar
 
-from coinapi_ws.relay import Batch, Entry, RedisReader
+from coinapi_ws.relay import Batch, Entry, KafkaPublisher, RedisPublisher, RedisReader
 from coinapi_ws.sharding import shard_of
 
 BTC: Final = "COINBASE_SPOT_BTC_USD"
 STREAMS: Final = 4
 #: Of readers that are to be taken for dead soon. On a busy machine they may lose a stream though they live.
 SHORT_LEASE_SECONDS: Final = 0.5
+#: All that a test waits for comes within this.
+PATIENCE_SECONDS: Final = 30.0
 
 
 def trade(number: int, symbol_id: str = BTC) -> str:
@@ -19,6 +25,13 @@ def trade(number: int, symbol_id: str = BTC) -> str:
     moment = f"2026-01-01T00:00:{number % 60:02}.0000000Z"
     fields = {"time_coinapi": moment, "price": 1.5, "size": 1.0, "symbol_id": symbol_id, "sequence": number}
     return json.dumps({**fields, "type": "trade"}, separators=(",", ":"))
+
+
+def book(sequence: int, *, is_snapshot: bool = False) -> str:
+    """A book's frame, with its sequence."""
+    levels = {"asks": [{"price": 2.5, "size": 1.0}], "bids": []}
+    fields = {"is_snapshot": is_snapshot, **levels, "symbol_id": BTC, "sequence": sequence, "type": "book"}
+    return json.dumps(fields, separators=(",", ":"))
 
 
 def batch(*numbers: int, symbol_id: str = BTC, connection: str = "relay.1", streams: int = STREAMS) -> Batch:
@@ -32,6 +45,37 @@ def reader(url: str, group: str = "group", **options: Any) -> RedisReader:
     return RedisReader(url, group=group, streams=STREAMS, **options)
 
 
-def read_all(reading: RedisReader, count: int, seconds: float = 60.0) -> list[Any]:
+def read_all(reading: RedisReader, count: int) -> list[Any]:
     """Read so many items."""
-    return [reading.recv(timeout=seconds) for _ in range(count)]
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    return [reading.recv(timeout=deadline - time.monotonic()) for _ in range(count)]
+
+
+def read_to(reading: RedisReader, sequence: int) -> list[Any]:
+    """Read up to the first message with this sequence: at once, also where a gap before it is not told."""
+    deadline, items = time.monotonic() + PATIENCE_SECONDS, list[Any]()
+    while not items or getattr(items[-1], "sequence", None) != sequence:
+        assert time.monotonic() < deadline, items[-20:]
+        items.append(reading.recv(timeout=deadline - time.monotonic()))
+    return items
+
+
+P = TypeVar("P", RedisPublisher, KafkaPublisher)
+
+
+@contextmanager
+def in_time(published: P) -> Iterator[P]:
+    """Close a publisher at the end, or where it waits for longer than it may."""
+    with published:
+        end = threading.Timer(PATIENCE_SECONDS, published.close)
+        end.start()
+        try:
+            yield published
+        finally:
+            end.cancel()
+            end.join()
+
+
+def publisher(redis: Any, **options: Any) -> AbstractContextManager[RedisPublisher]:
+    """A publisher to a few streams of a Redis."""
+    return in_time(RedisPublisher(redis, streams=STREAMS, **options))

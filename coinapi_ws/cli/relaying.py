@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import warnings
 from argparse import Namespace
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from math import inf
 from queue import Empty, SimpleQueue
 from typing import Any, Final
@@ -46,6 +48,7 @@ def _relay(arguments: Namespace) -> None:
         source = stack.enter_context(opened_source(arguments))
         publisher = stack.enter_context(_publisher(arguments))
         stack.enter_context(silenced_log())
+        stack.enter_context(_noted_log())
         with warnings.catch_warnings():
             # That the server ends a connection which is not read is what a relay wants, rather than to end itself.
             warnings.simplefilter("ignore", RuntimeWarning)
@@ -67,11 +70,26 @@ def _relay(arguments: Namespace) -> None:
             with client:
                 _watch(arguments, client, relay, events, ConnectionText(source.redact))
         finally:
+            publisher.close()  # so that what waits for a Redis that is away gives up
+            client.close(CLOSE_SECONDS)
             stats, seconds = relay.stats(), time.monotonic() - start
             note(
                 f"{stats.published:,} messages published in {seconds:.2f} s "
                 f"({stats.published / seconds:,.0f} a second), {stats.gaps} gaps told, {stats.unpublished} given up"
             )
+
+
+@contextmanager
+def _noted_log() -> Iterator[None]:
+    """Say what the relay logs, such as that Redis is away: unlike what the client logs, it comes as no event."""
+    logger, notes = logging.getLogger("coinapi_ws.relay"), logging.StreamHandler()
+    notes.setLevel(logging.WARNING)
+    notes.setFormatter(logging.Formatter("coinapi-ws: %(message)s"))
+    logger.addHandler(notes)
+    try:
+        yield
+    finally:
+        logger.removeHandler(notes)
 
 
 def _publisher(arguments: Namespace) -> RedisPublisher:

@@ -36,12 +36,13 @@ class RelayError(CoinAPIError):
 class Trimmed(Gap):
     """``count`` entries of a stream were gone before this group could read them: trimmed, or lost with the server.
 
-    Any symbol of the stream may be concerned. ``after_ms`` and ``before_ms`` are when, by the server's clock in
-    milliseconds since the epoch, the entries around them were published.
+    ``count`` is None where the server forgot the whole stream, so that nobody knows. Any symbol of the stream may be
+    concerned. ``after_ms`` and ``before_ms`` are when, by the server's clock in milliseconds since the epoch, the
+    entries around them were published.
     """
 
     stream: int
-    count: int
+    count: int | None
     after_ms: int
     before_ms: int
 

@@ -34,9 +34,13 @@ class KafkaPublisher:
     ) -> None:
         if find_spec("confluent_kafka") is None:
             raise ConfigurationError('a relay through Kafka needs confluent-kafka: pip install "coinapi-ws[kafka]"')
-        from confluent_kafka import Producer
-
-        self._producer = Producer({**_DEFAULTS, **config})
+        if type(streams) is not int or streams < 1:
+            raise ConfigurationError("streams is an int of 1 or more")
+        producer = _producer_of(config)
+        del config
+        if isinstance(producer, ConfigurationError):
+            raise producer
+        self._producer = producer
         self._topic = topic
         self._streams = streams
         self._closed = threading.Event()
@@ -72,6 +76,8 @@ class KafkaPublisher:
         self.close()
 
     def _produce(self, batch: Batch, entry: Entry) -> None:
+        from confluent_kafka import KafkaException
+
         received_ns, text = entry
         headers: list[tuple[str, str | bytes | None]] = [(_CONNECTION, batch.connection.encode())]
         if received_ns is not None:
@@ -84,6 +90,8 @@ class KafkaPublisher:
             except BufferError:  # as many wait as may
                 self._producer.poll(_LOOK_SECONDS)
                 self._check()
+            except KafkaException as error:
+                raise RelayError(f"Kafka refused an entry: {error}") from None
             else:
                 return
 
@@ -98,6 +106,19 @@ class KafkaPublisher:
             raise RelayError(f"Kafka refused {count} entries: {refusal}")
         if self._closed.is_set() and len(self._producer):
             raise RelayError(f"closed while Kafka was away; {len(self._producer)} entries are not known to be there")
+
+
+def _producer_of(config: Mapping[str, Any]) -> Any:
+    """Return a producer, or the error to raise once the caller has dropped the configuration.
+
+    That may hold a password, and a traceback may be printed with its locals (F24).
+    """
+    from confluent_kafka import KafkaException, Producer
+
+    try:
+        return Producer({**_DEFAULTS, **config})
+    except KafkaException as error:
+        return ConfigurationError(f"config is not one of librdkafka: {error}")
 
 
 def kafka_entry(message: Any) -> tuple[str, Entry]:

@@ -10,16 +10,25 @@ ones, or never.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from .entries import EntryDecoder
 from .redis_server import RedisServer
 
-#: Renews a lease and, with a position, moves the group there; returns whether the lease is still held.
+#: Renews a lease and, with a position, moves the group there; returns whether the lease is still held. One that ran out
+#: is taken again where the group is where this reader left it, so one that is slow and alone gets on.
 _HOLD: Final = """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-if ARGV[4] then redis.call('XGROUP', 'SETID', KEYS[1], ARGV[3], ARGV[4], 'ENTRIESREAD', ARGV[5]) end
+local holder = redis.call('GET', KEYS[2])
+if not holder and redis.call('EXISTS', KEYS[1]) == 1 then
+    for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+        if group[2] == ARGV[3] and group[8] == ARGV[4] then holder = ARGV[1] end
+    end
+end
+if holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+if ARGV[5] then redis.call('XGROUP', 'SETID', KEYS[1], ARGV[3], ARGV[5], 'ENTRIESREAD', ARGV[6]) end
 return 1
 """
 _RELEASE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
@@ -58,9 +67,15 @@ class Position(NamedTuple):
 
 @dataclass(slots=True)
 class Held:
-    """A stream that is read: the last entry that was taken from it, handled, and noted as handled."""
+    """A stream that is read: the last entry that was taken from it, handled, and noted as handled.
+
+    Its decoder follows the sequences from where this reading began: another reader may have read on before.
+    """
 
     stream: int
+    decoder: EntryDecoder
+    #: The entry that the numbers go on from; not the last one where the server has forgotten it.
+    before: Position
     last: Position
     handled: Position
     committed: Position
@@ -69,8 +84,11 @@ class Held:
 class Leases:
     """The streams of one reader. Methods that talk to Redis raise what redis-py raises."""
 
-    def __init__(self, server: RedisServer, group: str, name: str, seconds: float) -> None:
+    def __init__(
+        self, server: RedisServer, group: str, name: str, seconds: float, new_decoder: Callable[[], EntryDecoder]
+    ) -> None:
         self._server = server
+        self._new_decoder = new_decoder
         self._group = group
         self._name = name
         self._milliseconds = round(seconds * 1000)
@@ -78,6 +96,8 @@ class Leases:
         self._due = self._note_due = 0.0
         #: What this reader reads, by the number of the stream.
         self.read: dict[int, Held] = {}
+        #: What it read, and reads.
+        self._ever: dict[int, Held] = {}
 
     def is_due(self, now: float) -> bool:
         """Return whether :meth:`keep` is to be called."""
@@ -135,7 +155,7 @@ class Leases:
 
     def _hold(self, stream: int) -> None:
         held, key = self.read[stream], self._server.stream(stream)
-        arguments: list[Any] = [self._name, self._milliseconds, self._group]
+        arguments: list[Any] = [self._name, self._milliseconds, self._group, str(held.committed)]
         if held.handled != held.committed:
             arguments += [str(held.handled), held.handled.number]
         if self._server.client.eval(_HOLD, 2, key, self._lease_key(stream), *arguments):
@@ -159,4 +179,7 @@ class Leases:
         if not found:
             client.xgroup_create(key, self._group, "0", mkstream=True)
         position = Position.of(found[0]) if found else Position(0, 0)
-        self.read[stream] = Held(stream, last=position, handled=position, committed=position)
+        # A group that is gone, with entries perhaps that nobody has read.
+        before = self._ever[stream].handled if not found and stream in self._ever else position
+        held = Held(stream, self._new_decoder(), before, last=position, handled=position, committed=position)
+        self.read[stream] = self._ever[stream] = held

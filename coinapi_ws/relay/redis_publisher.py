@@ -27,11 +27,11 @@ local strategy, limit, remembered, connection = ARGV[1], tonumber(ARGV[2]), ARGV
 local next_number = tonumber(ARGV[5])  -- of the first entry here, among all that this relay has for the stream
 local written = tonumber(redis.call('GET', mark) or next_number - 1)
 local time = redis.call('TIME')
-local now, count = time[1] * 1000 + math.floor(time[2] / 1000), 0
+local now, count, newest = time[1] * 1000 + math.floor(time[2] / 1000), 0, nil
 local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 if last then
     local ms, number = string.match(last[1], '(%d+)-(%d+)')
-    now, count = math.max(now, tonumber(ms)), tonumber(number)
+    now, count, newest = math.max(now, tonumber(ms)), tonumber(number), tonumber(ms)
 end
 local lost = math.max(0, next_number - 1 - written)  -- that the server had, and forgot when it failed
 count = count + lost
@@ -50,7 +50,7 @@ for i = 6, #ARGV, 2 do
             failure = added
             break
         end
-        count, written, appended = count + 1, next_number, appended + 1
+        count, written, appended, newest = count + 1, next_number, appended + 1, now
     end
     next_number = next_number + 1
 end
@@ -59,7 +59,9 @@ if appended > 0 then
     if lost > 0 then
         redis.call('XSETID', stream, string.format('%.0f-%.0f', now, count), 'ENTRIESADDED', count)
     end
-    redis.call('XTRIM', stream, strategy, '~', strategy == 'MINID' and now - limit or limit)
+end
+if newest then  -- where the memory is full too, for there would never be room; the newest stays, numbers go on from it
+    redis.call('XTRIM', stream, strategy, '~', strategy == 'MINID' and math.min(now - limit, newest) or limit)
 end
 return failure or appended
 """
@@ -92,6 +94,8 @@ class RedisPublisher:
             raise ConfigurationError("either max_age, in seconds, or max_length; pass max_age=None for the latter")
         if not 0 < (max_age or max_length or 0) < float("inf"):
             raise ConfigurationError("max_age, or max_length, is a positive number")
+        if max_length is not None and type(max_length) is not int:
+            raise ConfigurationError("max_length is an int")
         server = open_server(redis, cluster, prefix, streams)
         del redis
         if isinstance(server, ConfigurationError):
@@ -121,7 +125,13 @@ class RedisPublisher:
             if self._closed.is_set():
                 count = sum(len(batch.entries) for batch in left)
                 raise RelayError(f"closed while Redis was away; {count} entries are not known to be there")
-            if not self._server.attempt(lambda: self._append(left)):
+            try:
+                has_appended = self._server.attempt(lambda: self._append(left))
+            except Exception:
+                if not self._closed.is_set():
+                    raise
+                continue  # closed under way, of which redis-py says any of several things
+            if not has_appended:
                 self._closed.wait(self._server.delay)
 
     def close(self) -> None:

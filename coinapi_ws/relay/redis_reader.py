@@ -6,11 +6,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from secrets import token_hex
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from ..events import Undecodable
+from ..events import Gap, Undecodable
 from ..exceptions import ConfigurationError, UsageError
 from ..messages import Message
 from ..protocol.frames import Item
@@ -56,9 +57,9 @@ class RedisReader:
 
     At least once: an item counts as handled when the next one is asked for, or the reader is closed. Where a reader
     dies, another goes on after about ``lease_seconds``, with what follows the last item that is known as handled. It
-    has to ask for the next item within ``lease_seconds``; if it does not, others take its streams, and repeat what it
-    had not handled. One that joins or leaves causes no repetition; of more readers than streams some wait. How far a
-    group is stands in Redis' consumer groups (``XINFO GROUPS``).
+    has to ask for the next item within ``lease_seconds``; if it does not, others take its streams, and repeat what is
+    not known as handled; one that is alone gets on. One that joins or leaves causes no repetition; of more readers than
+    streams some wait. How far a group is stands in Redis' consumer groups (``XINFO GROUPS``).
 
     ``redis``, ``cluster``, ``prefix`` and ``streams`` are those of :class:`RedisPublisher`, ``numbers``, ``keep_raw``
     and ``all_sequence_gaps`` those of :class:`~coinapi_ws.Options`. Raises ``ConfigurationError``.
@@ -86,8 +87,9 @@ class RedisReader:
         if not 0.1 <= lease_seconds < float("inf"):
             raise ConfigurationError("lease_seconds is a number of seconds, 0.1 or more")
         self._server = server
-        self._leases = Leases(server, group, f"{group}.{token_hex(8)}", lease_seconds)
-        self._decoder = EntryDecoder(numbers, keep_raw=keep_raw, all_sequence_gaps=all_sequence_gaps)
+        new_decoder = partial(EntryDecoder, numbers, keep_raw=keep_raw, all_sequence_gaps=all_sequence_gaps)
+        new_decoder()  # what is wrong with the options is said here
+        self._leases = Leases(server, group, f"{group}.{token_hex(8)}", lease_seconds, new_decoder)
         #: Items to give, each with its stream and the position once it is handled.
         self._items: deque[tuple[Item, Held, Position]] = deque()
         self._given: tuple[Held, Position] | None = None
@@ -116,7 +118,7 @@ class RedisReader:
         """Wait for the next item, at most ``timeout`` seconds; the one before counts as handled.
 
         Raises the built-in ``TimeoutError``, after which all goes on, ``UsageError`` once it is closed, and
-        ``RelayError`` where Redis refuses; where Redis is away it waits.
+        ``RelayError`` where Redis refuses; where Redis is away it waits, and where a call is not answered, 10 s longer.
         """
         if self._is_closed:
             raise UsageError("the reader is closed; make a new one")
@@ -128,13 +130,16 @@ class RedisReader:
             if self._items:
                 return self._give()
             now = time.monotonic()
-            left = _LONGEST_WAIT_SECONDS if deadline is None else deadline - now
-            if left <= 0:
-                raise TimeoutError(f"no message within {timeout:g} s")
+            left = _LONGEST_WAIT_SECONDS if deadline is None else max(0.0, deadline - now)
             self._read(min(left, _LONGEST_WAIT_SECONDS, self._leases.until_due(now)))
+            if left == 0 and not self._items:
+                raise TimeoutError(f"no message within {timeout:g} s")
 
     def close(self) -> None:
-        """Take note of the last item as handled, and leave the streams to the other readers. Idempotent."""
+        """Take note of the last item as handled, and leave the streams to the other readers. Idempotent.
+
+        Blocks, for about 10 s where Redis does not answer; then others wait until the leases run out.
+        """
         self._note_handled()
         self._close()
 
@@ -173,7 +178,7 @@ class RedisReader:
         if isinstance(item, Message):
             self._messages += 1
             self._delay_ns = time.time_ns() - item.received_ns
-        else:
+        elif isinstance(item, Gap):
             self._gaps += 1
         return item
 
@@ -207,20 +212,20 @@ class RedisReader:
 
     def _decode(self, held: Held, entries: Any) -> None:
         for entry_id, fields in entries:
-            before, position = held.last, Position.of(entry_id)
+            before, position = held.before, Position.of(entry_id)
+            connection, entry = _entry_of(fields)
             items: list[Item] = []
             missing = position.number - before.number - 1
-            if missing > 0 and before.number > 0:
+            if missing and before.number > 0 and entry is not None:
                 around = {"after_ms": before.milliseconds, "before_ms": position.milliseconds}
-                items.append(Trimmed(stream=held.stream, count=missing, **around))
-            connection, entry = _entry_of(fields)
+                items.append(Trimmed(stream=held.stream, count=missing if missing > 0 else None, **around))
             if entry is None:
                 items.append(Undecodable(reason="an entry that no relay wrote", received_ns=0, payload=repr(fields)))
             elif entry.received_ns is not None or position.number > 1:  # before the first one nothing can be missing
-                items += self._decoder.decode(connection, entry)
-            self._items.extend((item, held, before) for item in items[:-1])
+                items += held.decoder.decode(connection, entry)
+            self._items.extend((item, held, held.last) for item in items[:-1])
             self._items.extend((item, held, position) for item in items[-1:])
-            held.last = position
+            held.last = held.before = position
 
 
 def _pairs_of(reply: Any) -> Iterator[tuple[bytes, Any]]:

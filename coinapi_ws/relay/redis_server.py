@@ -12,10 +12,12 @@ from ..auth import Secret
 from ..exceptions import ConfigurationError
 from .entries import RelayError
 
-LOGGER: Final = logging.getLogger("coinapi_ws")
+LOGGER: Final = logging.getLogger("coinapi_ws.relay")
 _SOCKET_SECONDS: Final = 10.0
 _FIRST_DELAY_SECONDS: Final = 0.05
 _LONGEST_DELAY_SECONDS: Final = 2.0
+#: Errors that redis-py has no class for: it starts, it fails over, it cannot write to its disk, or a script keeps it.
+_PASSING: Final = ("LOADING", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED", "MISCONF", "BUSY ")
 
 
 class RedisServer:
@@ -69,7 +71,7 @@ class RedisServer:
             problem, passes = _described(error), _passes(error)
         else:
             if self._failures_in_a_row:
-                LOGGER.info("Redis is back after %d failures", self._failures_in_a_row)
+                LOGGER.warning("Redis is back after %d failures", self._failures_in_a_row)
                 self._failures_in_a_row = 0
             return True
         if not passes:
@@ -95,8 +97,11 @@ class RedisServer:
         if self._has_agreed:
             return
         key = f"{self.prefix}:streams"
-        self.client.set(key, self.streams, nx=True)
-        count = int(self.client.get(key) or self.streams)
+        found = self.client.get(key)  # first, since a server that is full sets nothing
+        if found is None:
+            self.client.set(key, self.streams, nx=True)
+            found = self.client.get(key)
+        count = int(found or self.streams)
         if count != self.streams:
             raise ConfigurationError(f"the relay {self.prefix!r} has {count} streams; pass streams={count}")
         self._has_agreed = True
@@ -129,7 +134,7 @@ def _passes(error: Exception) -> bool:
         exceptions.RedisClusterException,
         OSError,
     )
-    return isinstance(error, passing) or str(error).startswith(("LOADING", "MASTERDOWN", "NOREPLICAS", "BUSY "))
+    return isinstance(error, passing) or str(error).startswith(_PASSING)
 
 
 def _described(error: Exception) -> str:

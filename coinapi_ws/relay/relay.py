@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Final
 
@@ -50,9 +50,10 @@ class Relay:
     alone, those included that one merged hello brings beyond the scope. A binary frame is no message, and is told to
     callbacks as ``Undecodable``.
 
-    A gap of the client is published before the first message after it, in each stream that has one; so is a
-    ``ConnectionGap`` where a relay begins, since what came before it may be missing. What the publisher raises ends the
-    client, whose ``join`` raises it. Raises ``ConfigurationError`` and ``UsageError`` for a client that cannot do this.
+    A gap of the client is published before the first message after it, in each stream that has one; several without a
+    message between them are one, from where the first began. So is a ``ConnectionGap`` where a relay begins, since what
+    came before it may be missing. What the publisher raises ends the client, whose ``join`` raises it. Raises
+    ``ConfigurationError`` and ``UsageError`` for a client that cannot do this.
     """
 
     def __init__(self, client: Client, publisher: Publisher) -> None:
@@ -63,6 +64,8 @@ class Relay:
         self._gap: ConnectionGap | None = None
         #: The streams that were told of it.
         self._told: set[int] = set()
+        #: Since when something is missing in those that were not told of the gaps before, having had no message since.
+        self._untold: dict[int, int | None] = {}
         self._batches: dict[int, Batch] = {}
         self._stream_of_name: dict[str, int] = {}
         self._published = self._bytes = self._gaps = self._taken = 0
@@ -84,8 +87,7 @@ class Relay:
             elif isinstance(item, Connected):
                 self._publish()
                 self._connections += 1
-                self._gap = None
-                self._told.clear()
+                self._forget_gap()
             elif isinstance(item, ConnectionGap):
                 self._gap = item
             elif isinstance(item, Dropped):
@@ -98,12 +100,19 @@ class Relay:
             if self._gap is None:
                 self._gap = self._beginning(payload, received_ns)
             self._told.add(stream)
-            self._add_gap(stream, self._gap)
+            self._add_gap(stream, replace(self._gap, from_ns=self._untold.pop(stream, self._gap.from_ns)))
         self._batch(stream).entries.append(Entry(received_ns, payload))
         self._taken += 1
 
     def _add_gap(self, stream: int, gap: ConnectionGap | Dropped) -> None:
         self._batch(stream).entries.append(Entry(None, gap_text(gap)))
+
+    def _forget_gap(self) -> None:
+        if self._gap is not None:
+            for stream in set(range(self._publisher.streams)) - self._told:
+                self._untold.setdefault(stream, self._gap.from_ns)
+        self._gap = None
+        self._told.clear()
 
     def _beginning(self, payload: str, received_ns: int) -> ConnectionGap:
         first = _DECODER.decode(payload, received_ns)

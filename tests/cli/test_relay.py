@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def items_of(server: RedisProcess, messages: int, **options: Any) -> list[Any]:
     with RedisReader(server.url, group="test", **options) as reader:
         items: list[Any] = []
         while sum(isinstance(item, Message) for item in items) < messages:
-            items.append(reader.recv(timeout=60))
+            items.append(reader.recv(timeout=30))
         with pytest.raises(TimeoutError):
             reader.recv(timeout=0.1)
         return items
@@ -53,6 +54,20 @@ def test_it_publishes_until_the_count(run: Callable[..., Any], server: RedisProc
     published = published_by(result)
     assert published >= 50
     assert {item.type for item in items_of(server, published) if isinstance(item, Message)} == {"trade", "quote"}
+
+
+def test_a_redis_that_is_away_and_comes_back_is_told(run: Callable[..., Any], server: RedisProcess) -> None:
+    server.kill()
+    later = threading.Timer(0.5, server.start)
+    later.start()
+    common = ("relay", "trade", "quote", *ALL, "--simulate", "--redis", server.url)
+    result = run(*common, "--count", 20, "--duration", 30)
+    later.join()
+    assert result.code == 0
+    away, back = (line for line in result.err.splitlines() if "Redis" in line)
+    assert away.startswith("coinapi-ws: Redis is away: ConnectionError")
+    assert back.startswith("coinapi-ws: Redis is back after ")
+    assert published_by(result) >= 20
 
 
 def test_a_shard_has_its_symbols_alone(

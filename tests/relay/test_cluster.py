@@ -13,9 +13,8 @@ import pytest
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
 from redis_servers import RedisProcess
-from relay_entries import STREAMS, batch, read_all, reader
+from relay_entries import STREAMS, batch, publisher, read_all, reader
 
-from coinapi_ws.relay import RedisPublisher
 from coinapi_ws.sharding import shard_of
 
 SYMBOLS = [
@@ -43,7 +42,7 @@ def cluster(tmp_path: Path) -> Iterator[str]:
 
 
 def test_all_of_a_stream_is_on_one_node(cluster: str) -> None:
-    with RedisPublisher(cluster, cluster=True, streams=STREAMS) as published:
+    with publisher(cluster, cluster=True) as published:
         for sequence in range(1, 21):
             published.publish([batch(sequence, symbol_id=name) for name in SYMBOLS])
         with reader(cluster, cluster=True) as reading:

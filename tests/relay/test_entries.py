@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from relay_entries import BTC, trade
+from relay_entries import BTC, book, trade
 
 from coinapi_ws import (
     ConnectionGap,
@@ -32,12 +32,6 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 OBJECTS = st.dictionaries(st.sampled_from(["symbol_id", "sequence", "type", "x", "y"]), VALUES)
-
-
-def book(sequence: int, *, is_snapshot: bool = False) -> str:
-    levels = {"asks": [{"price": 2.5, "size": 1.0}], "bids": []}
-    fields = {"is_snapshot": is_snapshot, **levels, "symbol_id": BTC, "sequence": sequence, "type": "book"}
-    return json.dumps(fields, separators=(",", ":"))
 
 
 def test_messages_are_those_of_the_client() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from relay_entries import BTC, STREAMS, batch, trade
+from relay_entries import BTC, PATIENCE_SECONDS, STREAMS, batch, in_time, trade
 
-from coinapi_ws import ConnectionGap, Scope, SequenceGap, Subscription
+from coinapi_ws import ConfigurationError, ConnectionGap, Scope, SequenceGap, Subscription
 from coinapi_ws.relay import Batch, Entry, EntryDecoder, KafkaPublisher, RelayError, kafka_entry
 from coinapi_ws.relay.entries import gap_text
 from coinapi_ws.sharding import shard_of
@@ -17,7 +18,6 @@ from coinapi_ws.sharding import shard_of
 kafka = pytest.importorskip("confluent_kafka", reason="no confluent-kafka: install the extra kafka")
 
 STREAM = shard_of(BTC, STREAMS)
-PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -25,7 +25,9 @@ def brokers() -> Iterator[str]:
     """The address of a cluster, which lives as long as the producer that has it."""
     owner = kafka.Producer({"test.mock.num.brokers": 1})
     names: list[str] = []
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not names:
+        assert time.monotonic() < deadline
         names = [f"{broker.host}:{broker.port}" for broker in owner.list_topics(timeout=10).brokers.values()]
     yield ",".join(names)
     owner.flush(1)
@@ -48,7 +50,7 @@ def consumed(brokers: str, count: int) -> list[Any]:
 def test_entries_come_through_in_order_with_their_gaps(brokers: str) -> None:
     scope = Scope(Subscription(["trade"], symbol_ids=[f"{BTC}$"]))
     gap = ConnectionGap(from_ns=None, to_ns=5, reason="a relay began", scope=scope)
-    with KafkaPublisher({"bootstrap.servers": brokers}, streams=STREAMS) as published:
+    with in_time(KafkaPublisher({"bootstrap.servers": brokers}, streams=STREAMS)) as published:
         published.publish([Batch(STREAM, "one.1", [Entry(None, gap_text(gap))])])
         published.publish([batch(1, 2, 4, connection="one.1")])
         published.publish([batch(1, connection="one.2")])
@@ -61,16 +63,36 @@ def test_entries_come_through_in_order_with_their_gaps(brokers: str) -> None:
 
 def test_more_entries_than_the_producer_holds_are_published(brokers: str) -> None:
     config = {"bootstrap.servers": brokers, "queue.buffering.max.messages": 10}
-    with KafkaPublisher(config, streams=STREAMS) as published:
+    with in_time(KafkaPublisher(config, streams=STREAMS)) as published:
         published.publish([batch(*range(1, 301))])
     assert [item.sequence for item in consumed(brokers, 300)] == list(range(1, 301))
 
 
 def test_what_kafka_refuses_is_an_error(brokers: str) -> None:
-    config = {"bootstrap.servers": brokers, "message.max.bytes": 2000}
-    large = Batch(99, "one.1", [Entry(1, trade(1))])  # a partition that is not there
-    with KafkaPublisher(config, streams=100) as published, pytest.raises(RelayError, match="Kafka refused 1 entries"):
-        published.publish([large])
+    config = {"bootstrap.servers": brokers}
+    foreign = Batch(99, "one.1", [Entry(1, trade(1))])  # a partition that is not there
+    with (
+        in_time(KafkaPublisher(config, streams=100)) as published,
+        pytest.raises(RelayError, match="Kafka refused 1 entries"),
+    ):
+        published.publish([foreign])
+
+
+def test_an_entry_that_is_too_large_is_an_error(brokers: str) -> None:
+    config = {"bootstrap.servers": brokers, "message.max.bytes": 1000}
+    with (
+        in_time(KafkaPublisher(config, streams=STREAMS)) as published,
+        pytest.raises(RelayError, match=r"Kafka refused an entry: .*too large"),
+    ):
+        published.publish([Batch(STREAM, "one.1", [Entry(1, "x" * 2000)])])
+
+
+def test_wrong_options_are_refused(canary_key: str, leaks: Any) -> None:
+    with pytest.raises(ConfigurationError, match='No such configuration property: "nonsense"') as raised:
+        KafkaPublisher({"nonsense": "1", "sasl.password": canary_key})
+    assert not leaks(raised.value)
+    with pytest.raises(ConfigurationError, match="1 or more"):
+        KafkaPublisher({}, streams=0)
 
 
 def test_closing_ends_the_wait_for_a_broker_that_is_away() -> None:

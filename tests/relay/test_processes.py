@@ -9,6 +9,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +19,19 @@ from typing import Any, Final
 
 import pytest
 from redis_servers import RedisProcess
-from relay_entries import BTC, SHORT_LEASE_SECONDS, STREAMS, batch, read_all, reader
+from relay_entries import (
+    BTC,
+    PATIENCE_SECONDS,
+    SHORT_LEASE_SECONDS,
+    STREAMS,
+    batch,
+    publisher,
+    read_all,
+    read_to,
+    reader,
+)
 
 from coinapi_ws import ConnectionGap, Message
-from coinapi_ws.relay import RedisPublisher
 from coinapi_ws.simulator import Simulator
 
 READER: Final = """
@@ -32,24 +43,48 @@ with RedisReader(url, group="group", streams=int(streams), lease_seconds=float(s
     for item in reader:
         print(item.sequence, flush=True)
 """
+CLOSED_UNDER_WAY: Final = """
+import sys, threading
+if sys.argv[2]:
+    sys.modules["hiredis"] = None
+from coinapi_ws.relay import Batch, Entry, RedisPublisher, RelayError
+publisher = RedisPublisher(sys.argv[1])
+publisher.publish([Batch(0, "relay.1", [Entry(1, "text")])])
+print("ready", flush=True)
+sys.stdin.readline()
+threading.Timer(0.3, publisher.close).start()
+try:
+    publisher.publish([Batch(0, "relay.1", [Entry(2, "text")])])
+except RelayError as error:
+    print(error)
+"""
 BENCHMARKS: Final = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @contextmanager
 def running(*command: object) -> Iterator[subprocess.Popen[str]]:
-    """Run Python with these arguments; it is killed at the end, if need be, and what it started with it."""
+    """Run Python with these arguments; it is killed at the end, or after a time, and what it started with it."""
     child = subprocess.Popen(
         [sys.executable, *map(str, command)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+
+    def kill() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+    end = threading.Timer(2 * PATIENCE_SECONDS, kill)  # of what waits for it to say something
+    end.start()
     try:
         yield child
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+        end.cancel()
+        end.join()
+        kill()
         child.communicate()
 
 
@@ -62,7 +97,7 @@ def gaps_of(items: list[Any]) -> list[ConnectionGap]:
 
 
 def test_a_reader_that_is_killed_leaves_the_rest_to_the_next_one(server: RedisProcess) -> None:
-    with RedisPublisher(server.url, streams=STREAMS) as published:
+    with publisher(server.url) as published:
         published.publish([batch(*range(1, 301))])
         with running("-c", READER, server.url, STREAMS, SHORT_LEASE_SECONDS) as child:
             assert child.stdout is not None
@@ -73,9 +108,7 @@ def test_a_reader_that_is_killed_leaves_the_rest_to_the_next_one(server: RedisPr
         last = max(handled)
         assert list(dict.fromkeys(handled)) == list(range(1, last + 1))
         with reader(server.url) as second:
-            again: list[int] = []
-            while 300 not in again:
-                again += sequences(read_all(second, 1))
+            again = sequences(read_to(second, 300))
     # From the last that Redis knew as handled, in order, to the end.
     assert again == list(range(again[0], 301))
     assert again[0] <= last + 1
@@ -95,7 +128,9 @@ def test_a_relay_that_is_killed_goes_on_with_a_gap_and_without_a_repetition(
                     # The first entries of all are of the first relay; of the others each begins with a gap.
                     begun = len(gaps_of(items))
                     items += read_all(reading, 60)
+                    deadline = time.monotonic() + PATIENCE_SECONDS
                     while number > 0 and len(gaps_of(items)) == begun:
+                        assert time.monotonic() < deadline, "the gap is not told"
                         items += read_all(reading, 1)
             entries = sum(redis_client.xlen(key) for key in redis_client.scan_iter("coinapi:{*}", _type="stream"))
             firsts = sum(bool(redis_client.xlen(f"coinapi:{{{number}}}")) for number in range(STREAMS))
@@ -119,12 +154,22 @@ def test_a_relay_that_is_killed_goes_on_with_a_gap_and_without_a_repetition(
     assert in_streams == len(sequences(items))
 
 
+@pytest.mark.parametrize("without", ["", "hiredis"])
+def test_closing_ends_the_wait_for_an_answer(server: RedisProcess, without: str) -> None:
+    with running("-c", CLOSED_UNDER_WAY, server.url, without) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        server.stop()
+        out, err = child.communicate("\n")
+    assert out == "closed while Redis was away; 1 entries are not known to be there\n", err
+
+
 def test_the_demonstration_finds_every_message(tmp_path: Path) -> None:
     if not BENCHMARKS.is_dir():
         pytest.skip("the benchmarks are not beside the tests, as in an unpacked sdist")
     with RedisProcess(tmp_path):
         pass  # skips where there is none
     with running("-m", "benchmarks.relay", "--messages", 5000) as child:
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate()
     assert child.returncode == 0, err
     assert re.search(r"^5,000 messages .* 0 missing, 0 that were never sent; sums agree\.$", out, re.MULTILINE), out

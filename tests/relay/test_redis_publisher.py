@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis_servers import LosingProxy, RedisProcess
-from relay_entries import BTC, STREAMS, batch, trade
+from relay_entries import BTC, PATIENCE_SECONDS, STREAMS, batch, publisher, trade
 
 from coinapi_ws import ConfigurationError
 from coinapi_ws.relay import Batch, Entry, RedisPublisher, RelayError
@@ -16,10 +18,6 @@ from coinapi_ws.sharding import shard_of
 
 STREAM = shard_of(BTC, STREAMS)
 KEY = f"coinapi:{{{STREAM}}}"
-
-
-def publisher(url: str, **options: Any) -> RedisPublisher:
-    return RedisPublisher(url, streams=STREAMS, **options)
 
 
 def frames(client: Any, key: str = KEY) -> list[str]:
@@ -74,9 +72,9 @@ def test_a_server_that_is_killed_is_waited_for(server: RedisProcess, caplog: pyt
         assert published.failures > 0
     with server.client() as client:
         assert frames(client) == [trade(number) for number in (1, 2, 3)]
-    assert [record.message.partition(":")[0] for record in caplog.records if record.levelname == "WARNING"] == [
-        "Redis is away"
-    ]
+    away, back = (record.message for record in caplog.records if record.levelname == "WARNING")
+    assert away.startswith("Redis is away: ConnectionError")
+    assert back == f"Redis is back after {published.failures} failures"
 
 
 def test_what_a_server_forgot_leaves_a_hole_in_the_numbers(server: RedisProcess, redis_client: Any) -> None:
@@ -153,6 +151,41 @@ def test_a_full_server_is_waited_for(server: RedisProcess, redis_client: Any) ->
     assert frames(redis_client) == [trade(1), trade(2), trade(3)]
 
 
+def test_what_is_too_old_makes_room_on_a_full_server(server: RedisProcess, redis_client: Any) -> None:
+    redis_client.config_set("stream-node-max-entries", 10)
+    long_ago = int(redis_client.time()[0] - 200) * 1000
+    for number in range(1, 1001):
+        redis_client.xadd(KEY, {"frame": "x" * 2000}, id=f"{long_ago + number}-{number}")
+    redis_client.set("coinapi:streams", STREAMS)
+    redis_client.config_set("maxmemory", redis_client.info("memory")["used_memory"] - 500_000)
+    with publisher(server.url, max_age=99) as published:
+        published.publish([batch(1001)])
+        assert published.failures > 0
+    assert redis_client.xlen(KEY) <= 20
+    assert redis_client.xrange(KEY)[-1][0].partition(b"-")[2] == b"1001"
+
+
+def test_a_server_that_cannot_write_to_its_disk_is_waited_for(
+    server: RedisProcess, redis_client: Any, tmp_path: Path
+) -> None:
+    with publisher(server.url) as published:
+        published.publish([batch(1)])
+        redis_client.config_set("appendonly", "no")
+        redis_client.config_set("save", "3600 1000000")
+        shutil.rmtree(tmp_path)
+        redis_client.bgsave()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while redis_client.info("persistence")["rdb_last_bgsave_status"] != "err":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        mended = threading.Timer(0.3, redis_client.config_set, ("save", ""))
+        mended.start()
+        published.publish([batch(2)])
+        mended.join()
+        assert published.failures > 0
+    assert frames(redis_client) == [trade(1), trade(2)]
+
+
 def test_a_key_of_another_kind_is_an_error(server: RedisProcess, redis_client: Any) -> None:
     redis_client.set(KEY, "text")
     with publisher(server.url) as published, pytest.raises(RelayError, match="WRONGTYPE"):
@@ -160,14 +193,14 @@ def test_a_key_of_another_kind_is_an_error(server: RedisProcess, redis_client: A
 
 
 def test_closing_ends_the_wait_for_a_server_that_is_away(server: RedisProcess) -> None:
-    published = publisher(server.url)
-    published.publish([batch(1)])
-    server.kill()
-    closing = threading.Timer(0.2, published.close)
-    closing.start()
-    with pytest.raises(RelayError, match=r"closed while Redis was away; 2 entries"):
-        published.publish([batch(2, 3)])
-    closing.join()
+    with publisher(server.url) as published:
+        published.publish([batch(1)])
+        server.kill()
+        closing = threading.Timer(0.2, published.close)
+        closing.start()
+        with pytest.raises(RelayError, match=r"closed while Redis was away; 2 entries"):
+            published.publish([batch(2, 3)])
+        closing.join()
 
 
 def test_all_have_to_agree_on_the_number_of_streams(server: RedisProcess) -> None:
@@ -210,6 +243,7 @@ def test_a_password_is_never_told(
         ({"max_length": 5}, "max_age=None"),
         ({"max_age": -1.0}, "positive"),
         ({"max_age": None, "max_length": 0}, "positive"),
+        ({"max_age": None, "max_length": 5.0}, "int"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], text: str) -> None:
@@ -227,6 +261,6 @@ def test_a_client_that_decodes_texts_is_refused(server: RedisProcess) -> None:
 
 
 def test_a_client_of_ones_own_is_used_and_left_open(redis_client: Any) -> None:
-    with RedisPublisher(redis_client, streams=STREAMS) as published:
+    with publisher(redis_client) as published:
         published.publish([batch(1)])
     assert frames(redis_client) == [trade(1)]

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+import time
 from collections.abc import Iterable
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from redis_servers import LosingProxy, RedisProcess
-from relay_entries import BTC, SHORT_LEASE_SECONDS, STREAMS, batch, read_all, reader, trade
+from relay_entries import (
+    BTC,
+    PATIENCE_SECONDS,
+    SHORT_LEASE_SECONDS,
+    STREAMS,
+    batch,
+    book,
+    publisher,
+    read_all,
+    read_to,
+    reader,
+    trade,
+)
 
-from coinapi_ws import ConfigurationError, Message, SequenceGap, Trade, UsageError
-from coinapi_ws.relay import RedisPublisher, RedisReader, RelayError, Trimmed
+from coinapi_ws import Book, ConfigurationError, Message, SequenceGap, Trade, UsageError
+from coinapi_ws.relay import Batch, Entry, RedisPublisher, RedisReader, RelayError, Trimmed
 from coinapi_ws.sharding import shard_of
 
 #: One in each stream.
@@ -26,8 +41,8 @@ KEY = f"coinapi:{{{shard_of(BTC, STREAMS)}}}"
 
 @pytest.fixture
 def published(server: RedisProcess) -> Iterable[RedisPublisher]:
-    with RedisPublisher(server.url, streams=STREAMS) as publisher:
-        yield publisher
+    with publisher(server.url) as made:
+        yield made
 
 
 def sequences(items: Iterable[Any]) -> list[int]:
@@ -69,18 +84,14 @@ def test_a_reader_that_waits_hears_at_once(server: RedisProcess, published: Redi
 def test_a_reader_that_waits_keeps_its_streams(
     server: RedisProcess, published: RedisPublisher, redis_client: Any
 ) -> None:
-    lives: list[int] = []
     with reader(server.url, lease_seconds=2) as reading:
         with pytest.raises(TimeoutError):
             reading.recv(timeout=0.01)
         lease = redis_client.get(f"{KEY}:lease:group")
-        waiting = threading.Thread(target=lambda: lives.append(redis_client.pttl(f"{KEY}:lease:group")))
         with pytest.raises(TimeoutError):
             reading.recv(timeout=3)
-        waiting.start()
-        waiting.join()
         assert redis_client.get(f"{KEY}:lease:group") == lease
-    assert lives[0] > 0
+        assert redis_client.pttl(f"{KEY}:lease:group") > 0
 
 
 def test_it_is_iterated(server: RedisProcess, published: RedisPublisher) -> None:
@@ -112,8 +123,9 @@ def test_readers_of_a_group_share_its_streams(server: RedisProcess, published: R
     seen: dict[str, list[tuple[str, int]]] = {"one": [], "two": []}
     with reader(server.url, lease_seconds=2) as one, reader(server.url, lease_seconds=2) as two:
         readers = {"one": one, "two": two}
-        sequence = 0
+        sequence, deadline = 0, time.monotonic() + PATIENCE_SECONDS
         while not all(seen.values()) or len(one.stats().streams) != 2 or len(two.stats().streams) != 2:
+            assert time.monotonic() < deadline, "one has not got its share"
             sequence += 1
             published.publish([batch(sequence, symbol_id=name) for name in SYMBOLS])
             for name, each in readers.items():
@@ -157,6 +169,53 @@ def test_one_that_came_back_after_it_was_taken_for_dead_changes_nothing(
         assert set(sequences(read_all(late, 1))) == {11}
 
 
+def test_one_that_is_slow_and_alone_gets_on(server: RedisProcess, published: RedisPublisher) -> None:
+    published.publish([batch(1, 2, 3)])
+    for expected in ([1, 2], [3]):
+        with reader(server.url, lease_seconds=0.1) as slow:
+            for sequence in expected:
+                assert sequences(read_all(slow, 1)) == [sequence]
+                time.sleep(0.3)  # its leases run out, and before the close too
+
+
+def test_what_another_reader_read_meanwhile_is_no_gap(server: RedisProcess, published: RedisPublisher) -> None:
+    books = [Entry(number, book(number, is_snapshot=number == 1)) for number in range(1, 13)]
+    published.publish([Batch(shard_of(BTC, STREAMS), "relay.1", books[:10])])
+    with reader(server.url, lease_seconds=SHORT_LEASE_SECONDS) as late:
+        read_all(late, 2)
+        with reader(server.url) as other:
+            assert sequences(read_to(other, 10)) == list(range(1, 11))
+            published.publish([Batch(shard_of(BTC, STREAMS), "relay.1", books[10:11])])
+            assert sequences(read_to(other, 11)) == [11]
+        published.publish([Batch(shard_of(BTC, STREAMS), "relay.1", books[11:])])
+        assert [type(item) for item in read_to(late, 12)] == [Book]
+
+
+def test_without_a_time_it_gives_what_is_there(server: RedisProcess, published: RedisPublisher) -> None:
+    published.publish([batch(1)])
+    with reader(server.url) as reading:
+        assert sequences([reading.recv(timeout=0)]) == [1]
+        with pytest.raises(TimeoutError):
+            reading.recv(timeout=0)
+
+
+def test_a_server_that_changes_its_role_is_waited_for(
+    server: RedisProcess, published: RedisPublisher, redis_client: Any
+) -> None:
+    def fail_over() -> None:
+        redis_client.replicaof("127.0.0.1", "1")
+        redis_client.replicaof("NO", "ONE")
+        published.publish([batch(2)])
+
+    published.publish([batch(1)])
+    with reader(server.url) as reading:
+        read_all(reading, 1)
+        change = threading.Timer(0.3, fail_over)  # while it waits
+        change.start()
+        assert set(sequences(read_to(reading, 2))) <= {1, 2}
+        change.join()
+
+
 def test_entries_that_were_trimmed_before_they_were_read_are_a_gap(
     server: RedisProcess, published: RedisPublisher, redis_client: Any
 ) -> None:
@@ -165,7 +224,7 @@ def test_entries_that_were_trimmed_before_they_were_read_are_a_gap(
         assert sequences(read_all(reading, 2)) == [1, 2]
         published.publish([batch(*range(3, 11))])
         redis_client.xtrim(KEY, maxlen=3, approximate=False)
-        gap, *items = read_all(reading, 4)
+        gap, *items = read_to(reading, 10)
         assert isinstance(gap, Trimmed)
         assert (gap.stream, gap.count) == (shard_of(BTC, STREAMS), 5)
         assert gap.after_ms <= gap.before_ms
@@ -173,7 +232,7 @@ def test_entries_that_were_trimmed_before_they_were_read_are_a_gap(
     published.publish([batch(*range(11, 21))])
     redis_client.xtrim(KEY, maxlen=3, approximate=False)
     with reader(server.url) as another:  # of the same group, which was at 10
-        gap, *items = read_all(another, 4)
+        gap, *items = read_to(another, 20)
         assert isinstance(gap, Trimmed)
         assert gap.count == 7
         assert sequences(items) == [18, 19, 20]
@@ -191,10 +250,32 @@ def test_what_a_server_forgot_is_a_gap(server: RedisProcess, published: RedisPub
         redis_client.restore(key, 0, value)
     published.publish([batch(5)])
     with reader(server.url) as reading:
-        gap, item = read_all(reading, 2)
+        gap, *items = read_to(reading, 5)
         assert isinstance(gap, Trimmed)
         assert gap.count == 2
-        assert sequences([item]) == [5]
+        assert sequences(items) == [5]
+
+
+@pytest.mark.parametrize("is_asked_meanwhile", [False, True])
+def test_that_a_server_forgot_everything_is_a_gap(
+    server: RedisProcess, published: RedisPublisher, tmp_path: Path, is_asked_meanwhile: bool
+) -> None:
+    published.publish([batch(1, 2)])
+    with reader(server.url) as reading:
+        assert sequences(read_all(reading, 2)) == [1, 2]
+        published.publish([batch(3, 4)])  # which nobody reads
+        server.kill()
+        if is_asked_meanwhile:
+            with pytest.raises(TimeoutError):
+                reading.recv(timeout=0.1)
+        shutil.rmtree(tmp_path / "appendonlydir")
+        server.start()
+        published.publish([batch(5, 6)])
+        gap, *items = read_to(reading, 6)
+        assert isinstance(gap, Trimmed)
+        assert gap.count is None
+        assert 0 < gap.after_ms <= gap.before_ms
+        assert sequences(items) == [5, 6]
 
 
 def test_a_sequence_that_jumps_is_a_gap(server: RedisProcess, published: RedisPublisher) -> None:
@@ -215,9 +296,7 @@ def test_a_server_that_is_killed_is_waited_for(server: RedisProcess, published: 
         server.kill()
         restart = threading.Timer(1.0, come_back)
         restart.start()
-        seen: list[int] = []
-        while 5 not in seen:
-            seen += sequences([reading.recv(timeout=20)])
+        seen = sequences(read_to(reading, 5))
         restart.join()
         assert list(dict.fromkeys(seen))[-2:] == [4, 5]
         assert reading.stats().failures > 0
@@ -230,8 +309,7 @@ def test_where_an_answer_was_lost_nothing_is_missing(server: RedisProcess, publi
             published.publish([batch(number)])
             if number % 5 == 0:
                 proxy.lose()
-            while number not in seen:
-                seen += sequences([reading.recv(timeout=20)])
+            seen += sequences(read_to(reading, number))
         assert proxy.lost == 4
         assert set(seen) == set(range(1, 21))
 
@@ -244,7 +322,7 @@ def test_where_the_group_was_deleted_it_begins_anew(
         read_all(reading, 1)
         redis_client.flushall()
         published.publish([batch(2)])
-        assert sequences(read_all(reading, 1)) == [2]
+        assert sequences(read_to(reading, 2)) == [2]
 
 
 def test_entries_of_others_are_told(server: RedisProcess, published: RedisPublisher, redis_client: Any) -> None:
@@ -253,9 +331,10 @@ def test_entries_of_others_are_told(server: RedisProcess, published: RedisPublis
         redis_client.xadd(KEY, fields)
     published.publish([batch(2)])
     with reader(server.url) as reading:
-        items = read_all(reading, 5)
+        items = read_to(reading, 2)
+        assert reading.stats().gaps == 0
     assert sequences(items) == [1, 2]
-    assert [item.reason for item in items[1:4]] == ["an entry that no relay wrote"] * 3
+    assert [item.reason for item in items[1:-1]] == ["an entry that no relay wrote"] * 3
 
 
 def test_keys_of_another_kind_are_an_error(server: RedisProcess, redis_client: Any) -> None:

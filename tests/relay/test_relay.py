@@ -7,12 +7,13 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from redis_servers import RedisProcess
-from relay_entries import BTC
+from relay_entries import BTC, trade
 
 from coinapi_ws import (
     Book,
@@ -130,6 +131,33 @@ def test_a_cut_is_told_in_each_stream_before_what_came_after_it(canary_key: str)
     assert not any(isinstance(item, SequenceGap) for items in shelf.decoded().values() for item in items)
 
 
+def test_a_stream_that_was_quiet_hears_of_all_gaps_before_its_next_message(canary_key: str) -> None:
+    busy = {shard_of(name, Shelf.streams) for name in (BTC, ETH)}
+    numbers = (n for n in range(100) if shard_of(f"QUIET_SPOT_{n}_USD", Shelf.streams) not in busy)
+    quiet = f"QUIET_SPOT_{next(numbers)}_USD"
+    shelf = Shelf()
+
+    def say(number: int) -> None:
+        wait_until(lambda: len({batch.connection for batch in shelf.batches}) == number)
+        market.faults.send_text(trade(number, quiet))
+        wait_until(lambda: trade(number, quiet) in shelf.texts())
+
+    heard: list[ConnectionGap] = []
+    with Simulator(activity=50) as market:
+        client = client_of(market, canary_key)
+        Relay(client, shelf)
+        client.on(ConnectionGap, heard.append)
+        with client:
+            say(1)
+            market.faults.drop(reset=True)
+            wait_until(lambda: len({batch.connection for batch in shelf.batches}) == 2)
+            market.faults.drop(reset=True)
+            say(3)
+    items = shelf.decoded()[shard_of(quiet, Shelf.streams)]
+    assert [item.sequence for item in items if isinstance(item, Trade)] == [1, 3]
+    assert items[2] == replace(heard[1], from_ns=heard[0].from_ns)
+
+
 def test_callbacks_hear_the_conversation_and_no_data(canary_key: str) -> None:
     heard: list[Any] = []
     look, enough = reached(20)
@@ -228,7 +256,7 @@ def test_where_redis_is_away_reading_pauses_and_nothing_is_missing(tmp_path: Pat
         numbers, dropped = defaultdict(list), Counter[tuple[str, str]]()
         with RedisReader(server.url, group="test") as reader:
             while sum(map(len, numbers.values())) < relay.stats().published:
-                item = reader.recv(timeout=60)
+                item = reader.recv(timeout=PATIENCE_SECONDS)
                 if isinstance(item, (Trade, Quote, Book)):
                     numbers[item.type, item.symbol_id].append(item.sequence)
                 elif isinstance(item, Dropped):  # what the closing client left out of a full queue, and tells
