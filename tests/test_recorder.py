@@ -235,7 +235,7 @@ def test_the_ends_of_connections_are_told_though_there_is_no_room(
         simulator = market(trade(1))
         for _ in range(2):
             list(connect(None, TRADES, endpoint=simulator.url, tap=of_one_read(recorder)))
-    assert (recorder.written, recorder.lost) == (0, 2)
+    assert (recorder.written, recorder.lost, recorder._waiting_bytes) == (0, 2, 0)
     assert events_of(tmp_path / "a.jsonl") == [
         *((0, "Dropped"), (1, "Connected"), (1, "Disconnected")),
         *((0, "Dropped"), (2, "Connected"), (2, "Disconnected")),
