@@ -1,7 +1,7 @@
 """A Ctrl-C after each call in the package's own code that the main thread comes to, one after the other (F18).
 
 Where a signal would hit a place by chance once in millions, these hit each: a trace function raises
-``KeyboardInterrupt`` there. Between other instructions Python lets no signal in.
+``KeyboardInterrupt`` there. That is where Python looks for signals, and where a loop begins again.
 """
 
 from __future__ import annotations
