@@ -55,6 +55,7 @@ class Interrupting:
         return self.trace
     def during(self, call, *args):
         # Returns whether it was interrupted.
+        sys._getframe().f_trace_opcodes = True  # before, for CPython 3.12 to look for them at all
         sys.settrace(self.trace)
         try:
             call(*args)
