@@ -128,6 +128,20 @@ while interrupting.next_round():
 assert len(interrupting.places) > 5, interrupting.places
 """
 
+SCOPE_OF_A_STREAM: Final = """
+import coinapi_ws.protocol.session as session
+interrupting = Interrupting(blocking.__file__, session.__file__)
+ended = 0
+while interrupting.next_round():
+    stream = connected()  # nothing is read, so not the end of the recording either
+    was_cut = interrupting.during(stream.replace, QUOTES, TRADES)
+    if was_cut and interrupting.place[1] in ("set_scope", "_send_scope_frames"):
+        assert stream.disconnected is not None, "half of it may have been sent"
+        ended += 1
+    closed(stream)
+assert ended > 5, ended
+"""
+
 CLIENT: Final = """
 PACKAGE = os.path.dirname(coinapi_ws.client.client.__file__)
 
@@ -294,7 +308,9 @@ def run(canary_key: str, numbered: Path) -> Run:
     return run
 
 
-@pytest.mark.parametrize("program", [READING_A_STREAM, ENDS_OF_A_STREAM], ids=["reading", "ends"])
+@pytest.mark.parametrize(
+    "program", [READING_A_STREAM, ENDS_OF_A_STREAM, SCOPE_OF_A_STREAM], ids=["reading", "ends", "scope"]
+)
 def test_of_a_stream_f18(run: Run, program: str) -> None:
     """At most the message that is being taken is lost, and close() returns."""
     run(STREAM + program)
