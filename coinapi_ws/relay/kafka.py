@@ -26,7 +26,7 @@ class KafkaPublisher:
     ``config`` is that of librdkafka, such as ``{"bootstrap.servers": "127.0.0.1:9092"}``. The topic has to have as many
     partitions as there are ``streams``, or more. Values are the frames, headers tell when they were received and of
     which connection; :func:`kafka_entry` reads them. Where Kafka is away :meth:`publish` waits; :meth:`close` from any
-    thread ends that. Raises ``ConfigurationError``.
+    thread ends that, and gives up what Kafka has not taken. Raises ``ConfigurationError``.
     """
 
     def __init__(
@@ -44,7 +44,6 @@ class KafkaPublisher:
         self._topic = topic
         self._streams = streams
         self._closed = threading.Event()
-        self._refusals: list[str] = []
 
     @property
     def streams(self) -> int:
@@ -53,16 +52,21 @@ class KafkaPublisher:
 
     def publish(self, batches: Sequence[Batch]) -> None:
         """Append all of these; see :class:`Publisher`."""
+        delivery = _Delivery(sum(len(batch.entries) for batch in batches))
         for batch in batches:
             for entry in batch.entries:
-                self._produce(batch, entry)
+                self._produce(batch, entry, delivery)
         while self._producer.flush(_LOOK_SECONDS):
-            self._check()
-        self._check()
+            self._check(delivery)
+        self._check(delivery)
 
     def close(self) -> None:
-        """Let no call wait for Kafka any longer. Idempotent; from any thread."""
+        """Let no call wait for Kafka any longer, and send no more of what it has not taken.
+
+        Does not block. Idempotent; from any thread.
+        """
         self._closed.set()
+        self._purge()
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +79,7 @@ class KafkaPublisher:
     ) -> None:
         self.close()
 
-    def _produce(self, batch: Batch, entry: Entry) -> None:
+    def _produce(self, batch: Batch, entry: Entry, delivery: _Delivery) -> None:
         from confluent_kafka import KafkaException
 
         received_ns, text = entry
@@ -83,29 +87,43 @@ class KafkaPublisher:
         if received_ns is not None:
             headers.append((_RECEIVED, str(received_ns).encode()))
         while True:
+            self._check(delivery)
             try:
                 self._producer.produce(
-                    self._topic, text.encode(), partition=batch.stream, headers=headers, on_delivery=self._note
+                    self._topic, text.encode(), partition=batch.stream, headers=headers, on_delivery=delivery.note
                 )
             except BufferError:  # as many wait as may
                 self._producer.poll(_LOOK_SECONDS)
-                self._check()
             except KafkaException as error:
                 raise RelayError(f"Kafka refused an entry: {error}") from None
             else:
                 return
 
-    def _note(self, error: Any, _message: object) -> None:
-        if error is not None:
-            self._refusals.append(str(error))
+    def _check(self, delivery: _Delivery) -> None:
+        if self._closed.is_set() and delivery.left:
+            self._purge()
+            raise RelayError(f"closed while Kafka was away; {delivery.left} entries are not known to be there")
+        if delivery.refusals:
+            raise RelayError(f"Kafka refused {len(delivery.refusals)} entries: {delivery.refusals[0]}")
 
-    def _check(self) -> None:
-        if self._refusals:
-            count, refusal = len(self._refusals), self._refusals[0]
-            self._refusals = []
-            raise RelayError(f"Kafka refused {count} entries: {refusal}")
-        if self._closed.is_set() and len(self._producer):
-            raise RelayError(f"closed while Kafka was away; {len(self._producer)} entries are not known to be there")
+    def _purge(self) -> None:
+        """Give up what waits: librdkafka would try for ever, on threads of its own."""
+        self._producer.purge()
+        self._producer.poll(0)
+
+
+class _Delivery:
+    """What came of one call's entries. A producer's queue refers to it, so it must not refer to the producer."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.refusals: list[str] = []
+
+    def note(self, error: Any, _message: object) -> None:
+        if error is None:
+            self.left -= 1
+        else:
+            self.refusals.append(str(error))
 
 
 def _producer_of(config: Mapping[str, Any]) -> Any:

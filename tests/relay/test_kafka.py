@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis_servers import LosingProxy
 from relay_entries import BTC, PATIENCE_SECONDS, STREAMS, batch, in_time, trade
 
 from coinapi_ws import ConfigurationError, ConnectionGap, Scope, SequenceGap, Subscription
@@ -18,6 +21,23 @@ from coinapi_ws.sharding import shard_of
 kafka = pytest.importorskip("confluent_kafka", reason="no confluent-kafka: install the extra kafka")
 
 STREAM = shard_of(BTC, STREAMS)
+
+
+@pytest.fixture(autouse=True)
+def none_of_librdkafka_goes_on() -> Iterator[None]:
+    """What is closed, or dropped, leaves none of librdkafka's threads, which open a socket at each attempt."""
+    yield
+    assert threads_of_librdkafka() == []
+
+
+def threads_of_librdkafka() -> list[str]:
+    """Their names, where the system tells; Python does not know them."""
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        return []
+    gc.collect()
+    names = [(task / "comm").read_text().strip() for task in tasks.iterdir()]
+    return [name for name in names if name.startswith("rdk:")]
 
 
 @pytest.fixture
@@ -35,8 +55,7 @@ def brokers() -> Iterator[str]:
 
 def consumed(brokers: str, count: int) -> list[Any]:
     """The items of so many entries of the stream."""
-    consumer = kafka.Consumer({"bootstrap.servers": brokers, "group.id": "g", "auto.offset.reset": "earliest"})
-    consumer.assign([kafka.TopicPartition("coinapi", STREAM, 0)])
+    consumer = consumer_of(brokers)
     decoder, items = EntryDecoder(all_sequence_gaps=True), list[Any]()
     for _ in range(count):
         message = consumer.poll(PATIENCE_SECONDS)
@@ -45,6 +64,21 @@ def consumed(brokers: str, count: int) -> list[Any]:
         items += decoder.decode(*kafka_entry(message))
     consumer.close()
     return items
+
+
+def unread(brokers: str) -> Any:
+    """The first entry of the stream, None where none comes soon."""
+    consumer = consumer_of(brokers)
+    message = consumer.poll(2.0)
+    consumer.close()
+    return message
+
+
+def consumer_of(brokers: str) -> Any:
+    """Who reads the stream from its beginning."""
+    consumer = kafka.Consumer({"bootstrap.servers": brokers, "group.id": "g", "auto.offset.reset": "earliest"})
+    consumer.assign([kafka.TopicPartition("coinapi", STREAM, 0)])
+    return consumer
 
 
 def test_entries_come_through_in_order_with_their_gaps(brokers: str) -> None:
@@ -94,6 +128,20 @@ def test_wrong_options_are_refused(canary_key: str, leaks: Any) -> None:
     assert not leaks(raised.value)
     with pytest.raises(ConfigurationError, match="1 or more"):
         KafkaPublisher({}, streams=0)
+
+
+def test_what_was_given_up_is_not_sent_when_kafka_returns(brokers: str) -> None:
+    door = LosingProxy(int(brokers.rpartition(":")[2]))  # takes connections; carries nothing before it is entered
+    published = KafkaPublisher({"bootstrap.servers": f"127.0.0.1:{door.port}", "log_level": 0}, streams=STREAMS)
+    closing = threading.Timer(0.3, published.close)
+    closing.start()
+    with pytest.raises(RelayError, match="closed while Kafka was away; 2 entries"):
+        published.publish([batch(1, 2)])
+    closing.join()
+    with door:
+        assert unread(brokers) is None
+        with pytest.raises(RelayError, match="closed while Kafka was away; 1 entries"):
+            published.publish([batch(3)])
 
 
 def test_closing_ends_the_wait_for_a_broker_that_is_away() -> None:
