@@ -100,6 +100,17 @@ class DeliveryQueue:
             self._apply_policy()
             self._monitor.notify_all()
 
+    def put_left_out(self, items: list[Item], size: int) -> bool:
+        """Append as ``may_drop`` does, where the queue is full still, or return False: somebody took from it meanwhile.
+
+        For what was decoded without its order, which must not be delivered.
+        """
+        with self._monitor.lock:
+            if not self.is_full:
+                return False
+            self.put(items, size, may_drop=True)
+            return True
+
     def put_undecoded(self, undecoded: Undecoded, size: int) -> None:
         """Append what one read brought, to be decoded by who takes it; for the policy that leaves nothing out."""
         with self._monitor.lock:

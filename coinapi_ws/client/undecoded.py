@@ -56,9 +56,12 @@ class Undecoded:
         self._look(self._connection, [item for item in self._items if isinstance(item, Event)])
         return self._items
 
-    def without_order(self, *, keep_raw: bool = False) -> list[Item]:
-        """Decode all, without a look at what came before: for what is told of, but mostly not delivered."""
-        return list(decoded_alone(self._items, keep_raw=keep_raw))
+    def without_order(self) -> list[Item]:
+        """Decode all, without a look at what came before: for what is told of, but not delivered.
+
+        The iteration is left as it is.
+        """
+        return list(decoded_alone(self._items))
 
 
 def frames_and_events(items: Iterable[Item | Undecoded]) -> Iterator[Event | Frame | Frames]:
@@ -75,9 +78,9 @@ def frames_and_events(items: Iterable[Item | Undecoded]) -> Iterator[Event | Fra
             yield item
 
 
-def decoded_alone(items: Sequence[Event | Frame | Frames], *, keep_raw: bool = False) -> Iterator[Item]:
+def decoded_alone(items: Sequence[Event | Frame | Frames]) -> Iterator[Item]:
     """Decode frames by themselves: no gaps, no surplus."""
-    decode = Decoder(keep_raw=keep_raw).decode
+    decode = Decoder().decode
     for item in items:
         if isinstance(item, Frames):
             for payload in item.payloads:

@@ -300,8 +300,8 @@ class Worker:
             return
         if not isinstance(items, Undecoded):
             queue.put(items, size, may_drop=may_drop)
-        elif items.count and may_drop and queue.is_full:
-            queue.put(items.without_order(keep_raw=self.dispatcher.taker is not None), size, may_drop=True)
+        elif items.count and may_drop and queue.is_full and queue.put_left_out(items.without_order(), size):
+            pass  # none of it is delivered but events
         elif settings.when_full == PAUSE and self._dispatch_thread is not None:
             queue.put_undecoded(items, size)
         else:

@@ -373,6 +373,15 @@ def test_of_a_connection_that_is_closed_what_goes_beyond_the_bounds_is_dropped_a
     assert queue.all() == [trade(4)]
 
 
+def test_what_must_not_be_delivered_is_put_where_the_queue_is_full_alone() -> None:
+    queue = Made(messages=1)
+    assert not queue.put_left_out([trade(1)], 10)
+    queue.add(trade(2))
+    assert queue.put_left_out([trade(3), LIVE], 10)
+    assert queue.dropped == 1
+    assert queue.all()[1:] == [trade(2), LIVE]
+
+
 def test_a_forked_child_has_an_ended_queue_f16() -> None:
     """F16: what waits is the parent's."""
     queue = Made("drop_oldest", messages=1)

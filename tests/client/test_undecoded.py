@@ -10,6 +10,7 @@ from conversation import BTC, Conversation, trade
 from websocket_peer import text
 
 from coinapi_ws import (
+    Backoff,
     Book,
     Event,
     Heartbeat,
@@ -24,7 +25,9 @@ from coinapi_ws import (
 from coinapi_ws.client.dispatch import Dispatcher
 from coinapi_ws.client.queueing import DeliveryQueue
 from coinapi_ws.client.registry import Registry
+from coinapi_ws.client.settings import ClientSettings
 from coinapi_ws.client.undecoded import Undecoded
+from coinapi_ws.client.worker import Worker
 from coinapi_ws.protocol.frames import Frame
 from coinapi_ws.protocol.session import Session
 
@@ -52,11 +55,11 @@ class Reads:
         assert not self.is_locked
         self.looked.append(piece)
 
-    def of(self, *texts: str) -> Undecoded:
+    def of(self, *texts: str, kind: type[Undecoded] = Undecoded) -> Undecoded:
         self.talk.session.receive_data(b"".join(map(text, texts)), self.talk.now, 7)
         frames = self.talk.session.frames()
         connection: Any = self.talk.session
-        return Undecoded(connection, frames, len(texts), lock=self, look=self.look)  # type: ignore[arg-type]
+        return kind(connection, frames, len(texts), lock=self, look=self.look)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -197,9 +200,31 @@ def test_a_binary_frame_is_no_text_to_a_taker(reads: Reads, queue: DeliveryQueue
     assert taken == [binary]
 
 
-def test_what_is_left_out_keeps_its_text_for_a_taker(reads: Reads) -> None:
-    texts = trades(1, 2)
-    assert [item.raw for item in reads.of(*texts).without_order(keep_raw=True) if isinstance(item, Trade)] == texts
+def test_what_there_is_room_for_after_all_at_the_close_is_delivered_in_order(reads: Reads) -> None:
+    """A callback may take from a full queue at any moment."""
+
+    class Overtaken(Undecoded):
+        """One that is decoded alone while a callback takes what waits."""
+
+        def without_order(self) -> list[Any]:
+            left_out = super().without_order()
+            waiting = worker.queue.take(10)
+            assert waiting is not None
+            assert sequences(chain(*chain(*waiting))) == [1]
+            return left_out
+
+    worker = Worker(
+        ClientSettings(max_queued_messages=1),
+        Scope(),
+        connect=lambda scope: pytest.fail("not started"),
+        backoff=Backoff(),
+    )
+    worker.queue.put_undecoded(reads.of(book(1)), 10)
+    assert worker.queue.is_full
+    worker._deliver(reads.of(book(2), kind=Overtaken), 10, may_drop=True)
+    assert sequences(worker.queue.take(10)) == [2]
+    assert [type(item) for item in chain(*reads.of(book(3)))] == [Book]  # and no gap before it
+    assert worker.queue.dropped == 0
 
 
 def test_when_nothing_may_be_delivered_nothing_is_given_to_a_taker(reads: Reads, queue: DeliveryQueue) -> None:
