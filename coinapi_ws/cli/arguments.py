@@ -34,7 +34,8 @@ cannot be read are lines in text, and notes on stderr otherwise. Heartbeats are 
 
 _EXITS: Final = """\
 Exit codes: 0 done, also when the server or a recording ended the stream properly, or nobody reads the output any
-more; 1 the server refused, or the connection failed; 2 wrong usage; 130 Ctrl-C. It does not reconnect."""
+more; 1 the server refused, or the connection failed; 2 wrong usage; 130 Ctrl-C,
+143 SIGTERM. It does not reconnect."""
 
 _STREAM: Final = f"""\
 TYPE is one or more of:
@@ -138,8 +139,8 @@ Examples:
 
 _RECONNECTS: Final = """\
 Exit codes: 0 done, also when a recording ended, or nobody reads the output any more; 1 the server refused, or could not
-be reached at first; 2 wrong usage; 130 Ctrl-C. Once connected, it reconnects by itself. A summary comes on stderr at
-the end, and in lines what happens to the connection."""
+be reached at first; 2 wrong usage; 130 Ctrl-C, 143 SIGTERM. Once connected, it reconnects by itself. A summary comes on
+stderr at the end, and in lines what happens to the connection."""
 
 _SIMULATE: Final = """\
 A scenario is a JSON file with options, a market and faults on a time line, so that a program's fault can be shown to

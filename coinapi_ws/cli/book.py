@@ -18,7 +18,6 @@ from .feed import ConnectionText, Feed, Item, opened_feed
 from .ladder import LINE_HEADER, Ladder, ShownBook, book_line
 from .running import check_source, note, prepare_stdout, run_to_the_end
 from .screen import Screen, can_encode, is_drawable, wants_color
-from .simulating import ended_by_sigterm
 from .summary import Tally
 from .text import printable
 
@@ -184,7 +183,6 @@ class Renewal:
 def _watch(arguments: Namespace, tally: Tally) -> None:
     wanted = Subscription([arguments.type], symbol_ids=[f"{arguments.symbol}$"])
     with ExitStack() as stack:
-        stack.enter_context(ended_by_sigterm())
         feed, source = stack.enter_context(opened_feed(arguments, wanted, tally))
         prepare_stdout(as_text=True)
         # The last to be entered, and the first to be left: closing a connection may take a moment.

@@ -22,7 +22,6 @@ from ..scope import WIRE_HELLO, WIRE_INCREMENTAL, Scope
 from .arguments import REDIS_VARIABLE
 from .feed import ConnectionText, silenced_log
 from .running import CLOSE_SECONDS, check_source, note, opened_source, run_to_the_end
-from .simulating import ended_by_sigterm
 from .streaming import subscriptions_of
 from .summary import Tally
 
@@ -44,7 +43,6 @@ def _relay(arguments: Namespace) -> None:
             note(f"shard {number}/{count} has none of these symbols, so there is nothing to do")
             return
     with ExitStack() as stack:
-        stack.enter_context(ended_by_sigterm())
         source = stack.enter_context(opened_source(arguments))
         publisher = stack.enter_context(_publisher(arguments))
         stack.enter_context(silenced_log())

@@ -29,7 +29,7 @@ from ..exceptions import (
     SlowConsumerError,
 )
 from ..relay import RelayError
-from .simulating import running_simulator
+from .simulating import TERMINATED, ended_by_sigterm, running_simulator
 from .summary import Tally
 
 #: The server's answer to our Close is worth no longer wait to somebody at a terminal.
@@ -105,9 +105,12 @@ def run_to_the_end(work: Callable[[], None], tally: Tally) -> int:
     """Do the work of a command, print its summary and what ended it on stderr, and return the exit code."""
     code, problem = _DONE, None
     try:
-        work()
+        with ended_by_sigterm():
+            work()
     except KeyboardInterrupt:
         code = _INTERRUPTED
+    except SystemExit:  # by SIGTERM
+        code = TERMINATED
     except ConfigurationError:
         raise
     except CoinAPIError as error:

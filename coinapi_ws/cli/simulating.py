@@ -28,7 +28,7 @@ _LOOK_SECONDS: Final = 1.0
 #: So much of a recording shows what it is of.
 _LOOK_FRAMES: Final = 1000
 _FAILED: Final = 1
-_TERMINATED: Final = 143  # 128 and the number of SIGTERM, as shells have it
+TERMINATED: Final = 143  # 128 and the number of SIGTERM, as shells have it
 
 
 def simulate(arguments: Namespace) -> int:
@@ -93,7 +93,7 @@ def ended_by_sigterm() -> Iterator[None]:
     """Let SIGTERM end what runs here as an exception does, so that nothing is left behind."""
 
     def end(*_: object) -> NoReturn:
-        raise SystemExit(_TERMINATED)
+        raise SystemExit(TERMINATED)
 
     before = signal.signal(signal.SIGTERM, end)
     try:

@@ -17,6 +17,7 @@ import pytest
 from coinapi_ws import cli
 from coinapi_ws.cli import simulating
 from coinapi_ws.cli.simulating import _example
+from coinapi_ws.recording import read_recording
 from coinapi_ws.simulator import Simulator, VirtualClock
 from coinapi_ws.simulator.engine import Engine
 
@@ -73,6 +74,23 @@ def test_ctrl_c_under_load(start) -> None:
     # The one message that it interrupted may be printed or not.
     assert abs(printed - counted) <= 1
     assert json.loads(first)
+
+
+def test_sigterm_leaves_a_whole_recording_and_a_summary(start, tmp_path: Path) -> None:
+    """As service managers and containers end it."""
+    path = tmp_path / "market.jsonl.gz"
+    command = start(
+        "stream", "trade", "quote", "--symbol", "COINBASE_", "--simulate", "--format", "json", "--record", path
+    )
+    first = command.line()
+    command.process.terminate()
+    code, out, err = command.result()
+    assert code == 143
+    assert "Traceback" not in err
+    assert "0 gaps" in err
+    printed = [json.loads(line) for line in (first, *out.splitlines())]
+    recorded = [json.loads(recorded.frame) for recorded in read_recording(path)]
+    assert [message for message in recorded if "symbol_id" in message][: len(printed)] == printed
 
 
 def test_a_closed_pipe_is_no_error(start) -> None:
