@@ -204,11 +204,13 @@ class BookKeeper:
     def snapshot(self, symbol_id: str, depth: int | None = None, *, type: str = "book") -> BookSnapshot:
         """Return a book as it is now, EMPTY where there is none; with ``depth`` the best so many levels of each side.
 
-        Look at its ``state``. Any thread; blocks while the book takes a message.
+        Look at its ``state``. A ``$`` at the end of a symbol id, as in a subscription, may be left out here and in the
+        other methods. Any thread; blocks while the book takes a message.
         """
-        kept = self._books.get((type, symbol_id))
+        key = _key(type, symbol_id)
+        kept = self._books.get(key)
         if kept is None:
-            return self._made(type, symbol_id).snapshot()
+            return self._made(*key).snapshot()
         with kept.lock:
             snapshot = kept.book.snapshot(depth)
         state = self._state_of(snapshot)
@@ -216,7 +218,7 @@ class BookKeeper:
 
     def state(self, symbol_id: str, *, type: str = "book") -> BookState:
         """Return how far a book can be trusted now. Any thread; does not block."""
-        kept = self._books.get((type, symbol_id))
+        kept = self._books.get(_key(type, symbol_id))
         return BookState.EMPTY if kept is None else self._state_of(kept.book)
 
     def states(self) -> dict[tuple[str, str], BookState]:
@@ -240,7 +242,7 @@ class BookKeeper:
         neither close nor join the client meanwhile. Read only; :meth:`state` says whether it is true. Raises
         ``UsageError`` where there is no such book yet. Any thread; blocks while the book takes a message.
         """
-        return self._reading((type, symbol_id))
+        return self._reading(_key(type, symbol_id))
 
     @contextmanager
     def _reading(self, key: Key) -> Iterator[Any]:
@@ -432,6 +434,11 @@ class BookKeeper:
             self._client.on(Message, self._take_any)
         else:
             self._client.off(Message, self._take_any)
+
+
+def _key(type_name: str, symbol_id: str) -> Key:
+    """The book that is meant; the ``$`` that a whole id has in a subscription may be there."""
+    return type_name, symbol_id.removesuffix("$")
 
 
 def _stays(before: Scope, scope: Scope, key: Key) -> bool:

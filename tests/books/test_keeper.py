@@ -57,6 +57,15 @@ def test_a_book_is_kept_from_its_first_snapshot_on(desk: OpenDesk) -> None:
     assert it.keeper.states() == {("book", ONE): LIVE}
 
 
+def test_a_book_is_found_by_the_id_as_it_was_subscribed_to(desk: OpenDesk) -> None:
+    it = desk(keep={"resync": "none"})
+    it.say(frame(1, snapshot=True))
+    assert (it.keeper.state(f"{ONE}$"), it.keeper.snapshot(f"{ONE}$")) == (LIVE, it.keeper.snapshot(ONE))
+    with it.keeper.reading(f"{ONE}$") as book:
+        assert book.symbol_id == ONE
+    assert it.keeper.snapshot(f"{TWO}$").symbol_id == TWO
+
+
 def test_changes_before_the_snapshot_are_held_back_and_counted(desk: OpenDesk) -> None:
     it = desk(keep={"resync": "none"})
     it.say(frame(1), frame(2))
