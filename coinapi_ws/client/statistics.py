@@ -47,7 +47,8 @@ class ClientStats:
     """Counts of one client since it was made.
 
     - ``messages`` and ``bytes`` by type, as received (of their text; any character counts as one byte); ``rate`` in
-      messages a second over the last 10 s; ``surplus`` and ``jumps`` as in :class:`SessionStats`.
+      messages a second over the last 10 s; ``surplus`` and ``jumps`` as in :class:`SessionStats`. A frame that is no
+      message is counted there, as "undecodable"; it is delivered as an event, so not counted as ``delivered``.
     - ``queued``, ``queued_bytes``: what waits for callbacks; ``queued_most``: the most that ever did. Up to 256 that
       the dispatcher has taken, and the rest of one read, count as neither queued nor delivered until each is.
     - ``delivered``: messages that were given to a callback or an iteration; ``unhandled``: no callback listens to them;
