@@ -18,7 +18,7 @@ from coinapi_ws.cli import main
 from coinapi_ws.recording import RecordingWriter
 
 # A command that hangs fails its test after so long.
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 
 class Result(NamedTuple):
@@ -56,7 +56,9 @@ class Command:
 
     def line(self) -> str:
         assert self.process.stdout is not None
-        return self.process.stdout.readline()
+        line = self.process.stdout.readline()
+        assert line, "it has ended"
+        return line
 
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)
