@@ -56,8 +56,9 @@ class Command:
 
     def line(self) -> str:
         assert self.process.stdout is not None
+        assert self.process.stderr is not None
         line = self.process.stdout.readline()
-        assert line, "it has ended"
+        assert line, self.process.stderr.read()
         return line
 
     def interrupt(self) -> None:
@@ -101,6 +102,7 @@ def start() -> Iterator[Start]:
             # So that a read from a command that says nothing ends too.
             watchdog = threading.Timer(PATIENCE_SECONDS, process.kill)
             watchdog.start()
+            stack.callback(watchdog.join)
             stack.callback(watchdog.cancel)
             return Command(process)
 

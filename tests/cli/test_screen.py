@@ -107,6 +107,7 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
             stack.callback(process.kill)
             watchdog = threading.Timer(PATIENCE_SECONDS, process.kill)
             watchdog.start()
+            stack.callback(watchdog.join)
             stack.callback(watchdog.cancel)
             return Terminal(process, ours)
 
