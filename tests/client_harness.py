@@ -27,6 +27,7 @@ from coinapi_ws import (
     Scope,
     Secret,
     SelectorConnection,
+    SessionState,
     endpoint_from,
 )
 from coinapi_ws.client.settings import ClientSettings
@@ -253,10 +254,11 @@ class Heard(list[Any]):
 
 
 def go_live(client: Client, clock: VirtualClock) -> None:
-    """Let virtual time pass until the client is live."""
+    """Let virtual time pass until the client is live, and none before it is connected: a server would lose patience."""
 
     def is_live() -> bool:
-        clock.advance(0.5)
+        if any(connection.state is SessionState.OPEN for connection in client._worker.supervisor.connections()):
+            clock.advance(0.5)
         return client.state is ClientState.LIVE
 
     eventually(is_live)

@@ -15,7 +15,7 @@ from canary import Canary, Watch
 PROJECT: Final = Path(__file__).resolve().parent.parent
 
 # A thread that was told to end may still be on its last lines.
-THREAD_GRACE_SECONDS: Final = 1.0
+THREAD_GRACE_SECONDS: Final = 10.0
 
 WATCH: Final = pytest.StashKey[Watch]()
 

@@ -140,7 +140,7 @@ def test_both_connections_of_a_handover_are_recorded_and_replayed_without_a_gap(
         client.on(HandedOver, lambda _: over.set())
         with client:
             eventually(lambda: len(seen) > 100)
-            simulator.announce_reconnect(1)
+            simulator.announce_reconnect(3)  # for the second connection to be live by then
             assert over.wait(30)
     assert events_of(tmp_path / "a.jsonl") == [
         *((1, "Connected"), (2, "Connected")),

@@ -18,7 +18,7 @@ from coinapi_ws.cli import main
 from coinapi_ws.recording import RecordingWriter
 
 # A command that hangs fails its test after so long.
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 
 class Result(NamedTuple):
@@ -56,7 +56,10 @@ class Command:
 
     def line(self) -> str:
         assert self.process.stdout is not None
-        return self.process.stdout.readline()
+        assert self.process.stderr is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.stderr.read()
+        return line
 
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)
@@ -99,6 +102,7 @@ def start() -> Iterator[Start]:
             # So that a read from a command that says nothing ends too.
             watchdog = threading.Timer(PATIENCE_SECONDS, process.kill)
             watchdog.start()
+            stack.callback(watchdog.join)
             stack.callback(watchdog.cancel)
             return Command(process)
 

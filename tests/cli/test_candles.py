@@ -192,7 +192,8 @@ def minutes_passing(server: Simulator, clock: VirtualClock) -> Iterator[None]:
 
 def test_minutes_of_the_synthetic_market_close_once_each(run) -> None:
     clock = VirtualClock()
-    with Simulator(clock=clock) as server, minutes_passing(server, clock):
+    # Without Pings, to which minutes that pass in no time would leave no time for an answer.
+    with Simulator(clock=clock, ping_interval=86_400) as server, minutes_passing(server, clock):
         result = run(
             *("candles", "KRAKEN_SPOT_BTC_USD", "COINBASE_SPOT_BTC_USD$"), "--endpoint", server.url, "--count", "6"
         )

@@ -24,7 +24,7 @@ from coinapi_ws.simulator import Simulator, VirtualClock
 fcntl = pytest.importorskip("fcntl")
 termios = pytest.importorskip("termios")
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
 SYMBOL = "COINBASE_SPOT_BTC_USD"
 HOME = "\x1b[H"
@@ -107,6 +107,7 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
             stack.callback(process.kill)
             watchdog = threading.Timer(PATIENCE_SECONDS, process.kill)
             watchdog.start()
+            stack.callback(watchdog.join)
             stack.callback(watchdog.cancel)
             return Terminal(process, ours)
 
@@ -244,7 +245,11 @@ def test_a_stale_book_is_marked_on_the_screen(terminal) -> None:
         shown.read_until(lambda text: "spread" in text)
         server.faults.slow_handshakes(60)
         server.faults.drop(reset=True)
-        shown.read_until(lambda _: all("disconnected, attempt " in shown.pictures[-1][n] for n in (0, -1)))
+        shown.read_until(
+            lambda _: (
+                len(shown.pictures[-1]) > 2 and all("disconnected, attempt " in shown.pictures[-1][n] for n in (0, -1))
+            )
+        )
         picture = shown.pictures[-1]
     assert any("no longer true" in line for line in picture)
     assert not any("spread" in line for line in picture)

@@ -16,6 +16,7 @@ from client_harness import BTC, HEARTBEAT, Heard, eventually, go_live, trade
 from peers import PATIENCE_SECONDS, TRADES, ServerSide, serving
 
 from coinapi_ws import (
+    Backoff,
     Client,
     ClientState,
     Connected,
@@ -77,7 +78,7 @@ def test_all_counts_of_two_connections(make_client: MakeClient) -> None:
     assert stats.jumps == {("trade", "COINBASE_SPOT_BTC_USD"): 1}
     assert (stats.delivered, stats.unhandled) == (3, 3)
     assert (stats.queued, stats.queued_bytes) == (0, 0)
-    assert 1 <= stats.queued_most <= 6
+    assert 1 <= stats.queued_most <= sum(stats.messages.values())
     assert stats.dropped == stats.conflated == stats.undelivered == 0
     assert stats.reconnects == 1
     assert stats.gaps == {"ConnectionGap": 1}
@@ -94,28 +95,24 @@ def test_all_counts_of_two_connections(make_client: MakeClient) -> None:
 
 
 class SlowReader:
-    """A client that gets a trade and stays in its callback, while the server goes on as it is told."""
+    """A client that gets a trade and stays in its callback, while the server goes on as it is told; it comes once."""
 
     def __init__(self, make_client: MakeClient, then: Callable[[ServerSide], object], **options: Any) -> None:
-        self._then, self._options = then, options
+        self._then, self._options = then, {"backoff": Backoff(initial=1e6), **options}
         self._make_client = make_client
         self._go_on = threading.Event()
 
     def __enter__(self) -> Client:
         has_come = threading.Event()
-        calls: list[Trade] = []
 
         def handle(server: ServerSide) -> None:
             server.upgrade()
             server.event()
-            if calls:
-                return  # it came again
             server.text(trade(1, sequence=1))
             assert has_come.wait(PATIENCE_SECONDS)
             self._then(server)
 
         def stay(item: Trade) -> None:
-            calls.append(item)
             has_come.set()
             assert self._go_on.wait(PATIENCE_SECONDS)
 
@@ -144,7 +141,7 @@ def test_what_is_decoded_after_the_end_of_its_connection_counts_as_well(make_cli
         assert has_counted.wait(PATIENCE_SECONDS)
         server.close()
 
-    reader = SlowReader(make_client, then, max_attempts=1)
+    reader = SlowReader(make_client, then)
     with reader as client:
         eventually(lambda: client.stats().messages["trade"] == 4)
         has_counted.set()

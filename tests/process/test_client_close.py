@@ -16,6 +16,8 @@ from coinapi_ws.simulator import Simulator
 ROUNDS = int(os.environ.get("COINAPI_WS_CLOSE_ROUNDS", "8"))
 
 HEAD = """
+SOON = 5  # seconds: half of what close() takes where it is not told, on a machine that has other things to do
+
 def our_threads():
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("coinapi-ws")]
 
@@ -51,7 +53,7 @@ for _ in range({rounds}):
     result, late = timed(client, 0.05)
     worst = max(worst, late)
     assert result is False
-    assert late < 1, late
+    assert late < SOON, late
     release.set()
     assert client.close(20) is True
     assert not our_threads()
@@ -119,7 +121,7 @@ for kind in (Trade, Connected, Live):
     assert client.join(20)
     assert not our_threads()
     assert [result for result, late in results] == [False]
-    assert results[0][1] < -9  # ten seconds were allowed
+    assert results[0][1] < SOON - 10  # ten seconds were allowed
     assert client.close() is True
 client = new_client(dispatch={dispatch!r})
 results = []
@@ -246,7 +248,7 @@ client = new_client(resolve=resolve)
 client.start()
 assert hanging.wait(20)
 result, late = timed(client, 0.05)
-assert result is False and late < 1, late
+assert result is False and late < SOON, late
 release.set()
 assert client.close(20) is True
 assert not our_threads()

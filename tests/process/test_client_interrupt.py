@@ -21,7 +21,7 @@ from coinapi_ws.simulator import Simulator, VirtualClock
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")
 
 #: What Python and a close handshake may take on a machine that has other things to do.
-SOON_SECONDS = 3.0
+SOON_SECONDS = 5.0
 
 TAIL = """
 try:
@@ -34,7 +34,8 @@ except KeyboardInterrupt:
 #: Main programs in which the main thread waits.
 WAITS = {
     "run": "client = new_client(); client.on(Connected, lambda _: say('ready')); client.run()",
-    "join": "client = new_client()\n    with client: client.wait_live(0.1); say('ready'); client.join()",
+    "join": "client = new_client(); client.on(Connected, see)\n"
+    "    with client: assert seen.wait(30); say('ready'); client.join()",
     "wait_live": "client = new_client()\n    with client: say('ready'); client.wait_live()",
     "iteration": "client = new_client(request_heartbeats=False)\n    with client:\n"
     "        next(client); say('ready')\n        for _ in client: pass",
@@ -96,14 +97,24 @@ def test_a_second_one_while_the_first_one_closes_f17(
 ) -> None:
     """run() closes on the way out, which a callback that never returns would make ten seconds long."""
     program = f"""
+joins = threading.Event()
+
 class Telling(Client):
+    def join(self, timeout=None):
+        joins.set()
+        return super().join(timeout)
     def close(self, timeout=60):
         say("closing")
         return super().close(timeout)
 
+def be_stuck(trade):
+    assert joins.wait(30)  # before, a Ctrl-C would cut the start
+    say("ready")
+    stick(trade)
+
 def main():
     client = Telling(None, TRADES, endpoint=sys.argv[1])
-    client.on(Trade, lambda trade: (say("ready"), stick(trade)))
+    client.on(Trade, be_stuck)
     client.run()
 {TAIL}"""
     with Simulator(activity=20) as simulator, running(program, simulator.url, canary_key) as child:

@@ -12,12 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from peers import PATIENCE_SECONDS, Listener, accept, listening, url_of
+from peers import Listener, accept, listening, url_of
 
 from coinapi_ws.recording import RecordingWriter
 from coinapi_ws.simulator import Simulator, VirtualClock
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")
+
+#: What Python and a close handshake may take on a machine that has other things to do.
+SOON_SECONDS = 5.0
+TIMEOUT_SECONDS = 120.0
 
 HEAD = """
 import sys, time
@@ -73,8 +77,8 @@ def interrupt(child: subprocess.Popen[str], assert_no_canary: Callable[[object],
     """Send SIGINT and look at how the process takes it."""
     sent = time.monotonic()
     child.send_signal(signal.SIGINT)
-    output, errors = child.communicate(timeout=PATIENCE_SECONDS)
-    assert float(output) - sent < 1.0
+    output, errors = child.communicate(timeout=TIMEOUT_SECONDS)
+    assert float(output) - sent < SOON_SECONDS
     assert child.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert errors.count("Traceback") == 1
@@ -148,7 +152,7 @@ def test_at_any_moment_of_a_flood_f18(
         Simulator(recording=path, speed=None, loop=True) as simulator,
         running(HEAD + ROUNDS, simulator.url, canary_key) as child,
     ):
-        output, errors = child.communicate(timeout=60)
+        output, errors = child.communicate(timeout=TIMEOUT_SECONDS)
     assert errors == ""
     assert output == "True 20\n"
     assert child.returncode == 0

@@ -66,6 +66,16 @@ class Interrupting:
             sys.settrace(None)
             self.places[self.place] = True  # also where it was not met again
 
+def is_left(thread):
+    # The interpreter goes on to list one whose start was cut off before it began.
+    return thread.name.startswith("coinapi-ws") and thread.is_alive()
+
+def no_thread_is_left():
+    end = time.monotonic() + 30
+    while any(map(is_left, threading.enumerate())):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
 def account(seen):
     numbers = [item.sequence for item in seen if isinstance(item, Trade)]
     assert numbers == sorted(set(numbers)), numbers
@@ -148,9 +158,7 @@ PACKAGE = os.path.dirname(coinapi_ws.client.client.__file__)
 def closed(client):
     assert client.close(10), client.state
     assert client.state is ClientState.CLOSED
-    # The interpreter goes on to list one whose start was cut off before it began.
-    left = [thread for thread in threading.enumerate() if thread.name.startswith("coinapi-ws") and thread.ident]
-    assert not left, left
+    no_thread_is_left()
 
 def try_all(call, is_started=True, callback=None):
     interrupting = Interrupting(PACKAGE)
@@ -201,16 +209,6 @@ def taken(recorder, times=1):
 
 def frames_in(path):
     return sum(entry.frame is not None for entry in read_entries(path))
-
-def is_left(thread):
-    # The interpreter goes on to list one whose start was cut off before it began.
-    return thread.name.startswith("coinapi-ws") and thread.is_alive()
-
-def no_thread_is_left():
-    end = time.monotonic() + 30
-    while any(map(is_left, threading.enumerate())):
-        assert time.monotonic() < end
-        time.sleep(0.001)
 """
 
 OF_A_RECORDER: Final = {
