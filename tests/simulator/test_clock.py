@@ -160,6 +160,7 @@ def test_our_client_in_a_reader_thread_answers_while_the_clock_goes_on(clock: Vi
     assert (end.initiator, end.code, end.clean) == ("server", 1000, True)
 
 
+@pytest.mark.usefixtures("long_patience")
 def test_a_far_jump_asks_for_one_pong_before_it(simulator: Simulator, clock: VirtualClock, dial: Dial) -> None:
     dial(simulator.url)
     clock.advance(60)
