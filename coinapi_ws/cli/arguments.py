@@ -79,7 +79,8 @@ to there is counted; 2 wrong usage, or (replay) a recording that is not sound; 1
 is sound, and a note says where it ends."""
 
 _BOOK: Final = """\
-SYMBOL is one whole symbol id, such as COINBASE_SPOT_BTC_USD.
+SYMBOL is one whole symbol id, such as COINBASE_SPOT_BTC_USD. With --endpoint ds:EXCHANGE the exchange's own name of it
+will do.
 
 On a terminal: asks above, bids below, the best in the middle, with the spread, the sequence, the time (of time_coinapi,
 UTC) and whether the book is true, drawn at most ten times a second. NO_COLOR in the environment is honoured.

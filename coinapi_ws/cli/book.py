@@ -37,10 +37,21 @@ def book(arguments: Namespace) -> int:
 
 
 class WatchedBook:
-    """A book and all that is to be said about it. Pure."""
+    """A book and all that is to be said about it. Pure.
 
-    def __init__(self, symbol_id: str, type: str = "book", redact: Callable[[str], str] = str) -> None:
+    ``by_any_name``: the first book of the type is the one, whatever its name, since WS DS takes the exchange's own.
+    """
+
+    def __init__(
+        self,
+        symbol_id: str,
+        type: str = "book",
+        redact: Callable[[str], str] = str,
+        *,
+        by_any_name: bool = False,
+    ) -> None:
         self.book = L2Book(symbol_id, type)
+        self._by_any_name = by_any_name
         self.connection = ConnectionText(redact)
         self.updates = 0
         self._is_cut = False
@@ -48,6 +59,9 @@ class WatchedBook:
     def take(self, item: Item) -> str | None:
         """Take the next item; return what is worth a note beside the book."""
         if isinstance(item, (Book, SequenceGap)):
+            if self._by_any_name and item.symbol_id and item.type == self.book.type:
+                self._by_any_name = False
+                self.book = L2Book(item.symbol_id, item.type)
             if (item.type, item.symbol_id) == (self.book.type, self.book.symbol_id):
                 self.updates += self.book.apply(item)
                 self._is_cut = self._is_cut and self.book.state is not BookState.LIVE
@@ -171,11 +185,13 @@ def _watch(arguments: Namespace, tally: Tally) -> None:
     wanted = Subscription([arguments.type], symbol_ids=[f"{arguments.symbol}$"])
     with ExitStack() as stack:
         stack.enter_context(ended_by_sigterm())
-        feed, redact = stack.enter_context(opened_feed(arguments, wanted, tally))
+        feed, source = stack.enter_context(opened_feed(arguments, wanted, tally))
         prepare_stdout(as_text=True)
         # The last to be entered, and the first to be left: closing a connection may take a moment.
         output = BookScreen(stack.enter_context(Screen()), _ladder(arguments)) if is_drawable() else BookLines()
-        _show_all(feed, WatchedBook(arguments.symbol, arguments.type, redact), output, arguments)
+        is_direct = source.endpoint.product == "ds"
+        watched = WatchedBook(arguments.symbol, arguments.type, source.redact, by_any_name=is_direct)
+        _show_all(feed, watched, output, arguments)
 
 
 def _show_all(feed: Feed, watched: WatchedBook, output: _Output, arguments: Namespace) -> None:

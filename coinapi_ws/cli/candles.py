@@ -130,15 +130,15 @@ def _print_all(arguments: Namespace, tally: Tally) -> None:
     if as_text and sys.stdout.isatty():
         sys.stdout.write(f"{HEADER}\n")
     printed, flushed = 0, -inf
-    with opened_feed(arguments, wanted, tally) as (feed, redact):
-        connection = ConnectionText(redact)
+    with opened_feed(arguments, wanted, tally) as (feed, source):
+        connection = ConnectionText(source.redact)
         for item in feed.items(pause=_PAUSE_SECONDS, duration=arguments.duration):
             said = None if item is None else connection.take(item)
             if said is not None:
                 note(printable(said))
             now = time.monotonic()
             for result in made.take(item, now):
-                sys.stdout.write(f"{candle_line(result) if as_text else candle_json(result, redact)}\n")
+                sys.stdout.write(f"{candle_line(result) if as_text else candle_json(result, source.redact)}\n")
                 printed += 1
                 if printed >= count:
                     return

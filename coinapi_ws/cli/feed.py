@@ -18,7 +18,7 @@ from ..events import Connected, Disconnected, Event, Gap, Live, Quiet, Reconnect
 from ..exceptions import UsageError
 from ..messages import ErrorMessage, Heartbeat, Message
 from ..subscription import Subscription
-from .running import CLOSE_SECONDS, opened_source
+from .running import CLOSE_SECONDS, Source, opened_source
 from .summary import Tally
 
 if TYPE_CHECKING:
@@ -34,10 +34,8 @@ _LOOK_SECONDS: Final = 0.01
 
 
 @contextmanager
-def opened_feed(
-    arguments: Namespace, wanted: Subscription, tally: Tally
-) -> Iterator[tuple[Feed, Callable[[str], str]]]:
-    """Yield a feed of what is wanted, and what takes the key out of the server's texts; count in the end."""
+def opened_feed(arguments: Namespace, wanted: Subscription, tally: Tally) -> Iterator[tuple[Feed, Source]]:
+    """Yield a feed of what is wanted, and where it comes from; count in the end."""
     with opened_source(arguments) as source:
         client = Client(
             source.key,
@@ -52,7 +50,7 @@ def opened_feed(
         start = time.monotonic()
         try:
             with feed:
-                yield feed, source.redact
+                yield feed, source
         finally:
             if feed.was_connected:
                 tally.elapsed_seconds = time.monotonic() - start

@@ -7,7 +7,7 @@ import ssl
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import Final
@@ -60,7 +60,7 @@ _ADVICE: Final[tuple[tuple[type[CoinAPIError], str], ...]] = (
 class Source:
     """Where messages come from; ``key`` as ``connect`` and ``Client`` take it."""
 
-    endpoint: str | Endpoint
+    endpoint: Endpoint
     key: Secret | None
     ssl_context: ssl.SSLContext | None
 
@@ -79,11 +79,10 @@ def check_source(arguments: Namespace) -> None:
 def opened_source(arguments: Namespace) -> Iterator[Source]:
     """Yield where messages come from, with the embedded server running where that is asked for."""
     with ExitStack() as stack:
-        endpoint: str | Endpoint
         key: Secret | None
         if arguments.simulate or arguments.recording is not None:
             simulator = stack.enter_context(running_simulator(arguments.recording, speed=arguments.speed))
-            endpoint, key = simulator.url, _NO_KEY
+            endpoint, key = endpoint_from(simulator.url), _NO_KEY
         else:
             endpoint = endpoint_from(arguments.endpoint)
             key = _key_for(endpoint)
@@ -94,14 +93,12 @@ def opened_source(arguments: Namespace) -> Iterator[Source]:
 def opened_rest(arguments: Namespace) -> Iterator[Source]:
     """Yield where lists come from, with the embedded server running where that is asked for."""
     ssl_context = _ssl_context(arguments.ca_file)
-    if arguments.simulate:
-        with running_simulator(None) as simulator:
-            yield Source(endpoint=simulator.rest_url, key=_NO_KEY, ssl_context=ssl_context)
-        return
-    endpoint = read_rest_endpoint(arguments.endpoint)
-    if isinstance(endpoint, ConfigurationError):
-        raise endpoint
-    yield Source(endpoint=endpoint, key=_key_for(endpoint), ssl_context=ssl_context)
+    with running_simulator(None) if arguments.simulate else nullcontext() as simulator:
+        endpoint = read_rest_endpoint(arguments.endpoint if simulator is None else simulator.rest_url)
+        if isinstance(endpoint, ConfigurationError):
+            raise endpoint
+        key = _key_for(endpoint) if simulator is None else _NO_KEY
+        yield Source(endpoint=endpoint, key=key, ssl_context=ssl_context)
 
 
 def run_to_the_end(work: Callable[[], None], tally: Tally) -> int:

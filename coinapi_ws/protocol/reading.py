@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from ..decoding import UNUSUAL, Decoder
-from ..events import Event, Undecodable
+from ..events import Event, SequenceGap, Undecodable
 from ..messages import MESSAGE_TYPES, Message, Ohlcv
 from ..options import Options
 from ..scope import Scope
@@ -26,6 +26,11 @@ _NEVER: Final = object()
 _MAX_TYPES: Final = 1000
 #: What stands before a short type, such as the end of a number, is in its tail, so it has many.
 _MAX_TAILS: Final = 2000
+
+
+def begins_anew(item: Item) -> bool:
+    """Return whether a gap is a sequence that is at 1 again: a change of the scope, where nobody tells of those."""
+    return isinstance(item, SequenceGap) and item.received == 1
 
 
 class Reader:

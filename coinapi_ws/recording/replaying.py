@@ -8,11 +8,11 @@ from typing import Final
 
 from ..client.keys import is_market_data, time_ns_of
 from ..endpoints import endpoint_from
-from ..events import ConnectionGap, Dropped, Gap, SequenceGap, Undecodable
+from ..events import ConnectionGap, Dropped, Gap, Undecodable
 from ..exceptions import ConfigurationError
 from ..messages import Message
 from ..options import Options
-from ..protocol.reading import Reader
+from ..protocol.reading import Reader, begins_anew
 from ..scope import Scope
 from ..timestamps import NANOSECONDS_PER_SECOND
 from .lines import Entry
@@ -118,7 +118,7 @@ class Replay:
             reader = self._open(entry.connection)
         items: list[Item] = []
         for item in reader.decode_text(entry.frame, entry.received_ns):
-            if isinstance(item, SequenceGap) and item.received == 1:
+            if begins_anew(item):
                 self.restarts += 1
                 continue
             if is_market_data(item):

@@ -16,7 +16,7 @@ from ..events import ConnectionGap, Dropped, Gap, Undecodable
 from ..exceptions import CoinAPIError
 from ..options import Options
 from ..protocol.frames import Item
-from ..protocol.reading import Reader
+from ..protocol.reading import Reader, begins_anew
 from ..scope import Scope
 from ..subscription import fields_of, subscription_of
 
@@ -81,7 +81,8 @@ class EntryDecoder:
     """Makes the messages and events of a client out of entries; for one thread at a time.
 
     Options are those of :class:`~coinapi_ws.Options`. A sequence that jumps within one connection gives a
-    ``SequenceGap``, as it would in the client.
+    ``SequenceGap``, as it would in the client; one that is at 1 again begins anew, since no entry tells of changes of
+    the scope.
     """
 
     def __init__(self, numbers: str = "float", *, keep_raw: bool = False, all_sequence_gaps: bool = False) -> None:
@@ -104,7 +105,7 @@ class EntryDecoder:
             if len(self._readers) >= _MAX_CONNECTIONS:
                 del self._readers[next(iter(self._readers))]
             reader = self._readers[connection] = Reader(self._options, Scope())
-        return list(reader.decode_text(text, received_ns))
+        return [item for item in reader.decode_text(text, received_ns) if not begins_anew(item)]
 
 
 def gap_text(gap: ConnectionGap | Dropped) -> str:

@@ -153,6 +153,18 @@ def test_one_symbol_of_one_type_is_asked_for(run) -> None:
     assert hello["subscribe_filter_symbol_id"] == ["COINBASE_SPOT_BTC_USD$"]
 
 
+@pytest.mark.parametrize("name", ["BTC-USD", "COINBASE_SPOT_BTC_USD"])
+def test_ws_ds_has_two_names_for_a_symbol(run, name: str) -> None:
+    with Simulator(direct_source="COINBASE") as server:
+        result = run("book", name, "--endpoint", f"ds:{server.url}", "--count", "2")
+    assert result.code == 0
+    assert [line.split()[1:3] for line in result.lines] == [["COINBASE_SPOT_BTC_USD", "LIVE"]] * 2
+
+
+def test_elsewhere_a_book_of_another_name_is_another_book() -> None:
+    assert watched(LIVE, l2([(3, 1)], sequence=1, is_snapshot=True, symbol_id="Y")).book.state is BookState.EMPTY
+
+
 def test_duration_ends_it(run) -> None:
     result = run("book", "COINBASE_SPOT_BTC_USD", "--simulate", "--duration", "0.3")
     assert result.code == 0

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from relay_entries import BTC, book, trade
 
 from coinapi_ws import (
+    Book,
     ConnectionGap,
     Dropped,
     Ohlcv,
@@ -55,6 +56,14 @@ def test_a_jump_within_a_connection_is_a_gap_and_between_two_it_is_none() -> Non
     assert len(decoder.decode("two", Entry(5, book(1, is_snapshot=True)))) == 1
     assert len(decoder.decode("one", Entry(5, book(5)))) == 1
     assert len(decoder.decode("two", Entry(5, book(3)))) == 2
+
+
+def test_a_sequence_that_is_at_1_again_is_a_change_of_the_scope_and_no_gap() -> None:
+    decoder = EntryDecoder(all_sequence_gaps=True)
+    texts = [book(7, is_snapshot=True), trade(5), book(1, is_snapshot=True), trade(1), book(2), trade(2)]
+    assert [type(item) for text in texts for item in decoder.decode("c", Entry(5, text))] == [Book, Trade] * 3
+    (gap, _) = decoder.decode("c", Entry(5, book(4)))
+    assert gap == SequenceGap(type="book", symbol_id=BTC, expected=3, received=4)
 
 
 def test_jumps_of_other_types_are_gaps_on_demand() -> None:

@@ -129,6 +129,30 @@ def test_a_cut_is_told_in_each_stream_before_what_came_after_it(canary_key: str)
     assert not any(isinstance(item, SequenceGap) for items in shelf.decoded().values() for item in items)
 
 
+def test_what_begins_anew_with_the_scope_is_no_gap(canary_key: str) -> None:
+    def beginnings(shelf: Shelf) -> int:
+        return sum('"sequence":1,"type":"book"' in text for text in shelf.texts())
+
+    first, again = threading.Event(), threading.Event()
+
+    def look(shelf: Shelf) -> None:
+        if (count := beginnings(shelf)) >= 2:
+            first.set()
+        if count >= 3:
+            again.set()
+
+    shelf = Shelf(look)
+    with Simulator(activity=50) as market:
+        client = client_of(market, canary_key)
+        Relay(client, shelf)
+        with client:
+            assert first.wait(PATIENCE_SECONDS)
+            assert client.resubscribe([BTC])
+            assert again.wait(PATIENCE_SECONDS)
+    gaps = [item for items in shelf.decoded().values() for item in items if not isinstance(item, Message)]
+    assert [type(gap) for gap in gaps] == [ConnectionGap] * len(shelf.decoded())  # a relay began
+
+
 def test_a_stream_that_was_quiet_hears_of_all_gaps_before_its_next_message(canary_key: str) -> None:
     busy = {shard_of(name, Shelf.streams) for name in (BTC, ETH)}
     numbers = (n for n in range(100) if shard_of(f"QUIET_SPOT_{n}_USD", Shelf.streams) not in busy)
