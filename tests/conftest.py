@@ -14,8 +14,8 @@ from canary import Canary, Watch
 
 PROJECT: Final = Path(__file__).resolve().parent.parent
 
-# A thread that was told to end may still be on its last lines.
-THREAD_GRACE_SECONDS: Final = 10.0
+# A thread that was told to end may still be on its last lines, and the machine busy.
+THREAD_GRACE_SECONDS: Final = 5.0
 
 WATCH: Final = pytest.StashKey[Watch]()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, TypeVar
 
@@ -58,6 +58,30 @@ def read_to(reading: RedisReader, sequence: int) -> list[Any]:
         assert time.monotonic() < deadline, items[-20:]
         items.append(reading.recv(timeout=deadline - time.monotonic()))
     return items
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait until that is so."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextmanager
+def once(is_so: Callable[[], bool], act: Callable[[], object]) -> Iterator[None]:
+    """Do something on another thread once that is so, and not a time after which it should be."""
+
+    def run() -> None:
+        wait_until(is_so)
+        act()
+
+    thread = threading.Thread(target=run, name="what a test does meanwhile")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 P = TypeVar("P", RedisPublisher, KafkaPublisher)

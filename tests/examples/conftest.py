@@ -102,7 +102,9 @@ def launch(canary_key: str, display: str) -> Iterator[Launch]:
     def start(
         name: str, url: str, *before: str, stdout: int = subprocess.PIPE, environment: dict[str, str] | None = None
     ) -> subprocess.Popen[str]:
-        command = [*before, sys.executable, "-X", "dev", "-u", str(EXAMPLES / f"{name}.py"), url]
+        # asyncio would log each step that took long, and on a busy machine any may.
+        development = ["-W", "default"] if name in ("with_asyncio", "with_tornado") else ["-X", "dev"]
+        command = [*before, sys.executable, *development, "-u", str(EXAMPLES / f"{name}.py"), url]
         own = {"COINAPI_API_KEY": canary_key, "DISPLAY": display, "QT_QPA_PLATFORM": "offscreen", **(environment or {})}
         process = subprocess.Popen(command, env={**os.environ, **own}, stdout=stdout, stderr=subprocess.PIPE, text=True)
         processes.append(process)

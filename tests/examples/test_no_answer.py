@@ -40,10 +40,10 @@ def two_addresses(tmp_path: Path) -> list[str]:
     return before
 
 
-def connects_without_answer(port: int) -> int:
-    """Return how many sockets of this machine wait for an answer from that port of ::1."""
+def connects_without_answer(port: int) -> set[str]:
+    """Return the addresses of this machine's sockets that wait for an answer from that port of ::1."""
     rows = [row.split() for row in Path("/proc/net/tcp6").read_text(encoding="ascii").splitlines()[1:]]
-    return sum(row[2].endswith(f":{port:04X}") and row[3] == SYN_SENT for row in rows)
+    return {row[1] for row in rows if row[2].endswith(f":{port:04X}") and row[3] == SYN_SENT}
 
 
 @pytest.mark.parametrize("is_refused", [True, False])
@@ -62,7 +62,13 @@ def test_they_go_on_with_the_next_address(
         url = simulator.url.replace("127.0.0.1", "localhost")
         processes = [launch(name, url, *two_addresses) for name in runnable_examples]
         expected = sum(runnable_examples.values())
-        wait_until(lambda: connects_without_answer(simulator.port) == expected, processes[0])
+        waiting: set[str] = set()  # at some time: the first may have gone on before the last is there
+
+        def all_have_waited() -> bool:
+            waiting.update(connects_without_answer(simulator.port))
+            return len(waiting) == expected
+
+        wait_until(all_have_waited, processes[0])
         if is_refused:
             black_hole.close()
         for process in processes:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis_servers import LosingProxy, RedisProcess
-from relay_entries import BTC, PATIENCE_SECONDS, STREAMS, batch, publisher, trade
+from relay_entries import BTC, STREAMS, batch, once, publisher, trade, wait_until
 
 from coinapi_ws import ConfigurationError
 from coinapi_ws.relay import Batch, Entry, RedisPublisher, RelayError
@@ -65,10 +64,8 @@ def test_a_server_that_is_killed_is_waited_for(server: RedisProcess, caplog: pyt
     with publisher(server.url) as published:
         published.publish([batch(1)])
         server.kill()
-        restart = threading.Timer(0.5, server.start)
-        restart.start()
-        published.publish([batch(2, 3)])
-        restart.join()
+        with once(lambda: published.failures > 0, server.start):
+            published.publish([batch(2, 3)])
         assert published.failures > 0
     with server.client() as client:
         assert frames(client) == [trade(number) for number in (1, 2, 3)]
@@ -143,10 +140,8 @@ def test_a_full_server_is_waited_for(server: RedisProcess, redis_client: Any) ->
         redis_client.config_set("maxmemory", 0)
         published.publish([batch(1)])
         redis_client.config_set("maxmemory", 1)
-        free = threading.Timer(0.3, redis_client.config_set, ("maxmemory", 0))
-        free.start()
-        published.publish([batch(2, 3)])
-        free.join()
+        with once(lambda: published.failures > 0, lambda: redis_client.config_set("maxmemory", 0)):
+            published.publish([batch(2, 3)])
         assert published.failures > 0
     assert frames(redis_client) == [trade(1), trade(2), trade(3)]
 
@@ -174,14 +169,9 @@ def test_a_server_that_cannot_write_to_its_disk_is_waited_for(
         redis_client.config_set("save", "3600 1000000")
         shutil.rmtree(tmp_path)
         redis_client.bgsave()
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while redis_client.info("persistence")["rdb_last_bgsave_status"] != "err":
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        mended = threading.Timer(0.3, redis_client.config_set, ("save", ""))
-        mended.start()
-        published.publish([batch(2)])
-        mended.join()
+        wait_until(lambda: redis_client.info("persistence")["rdb_last_bgsave_status"] == "err")
+        with once(lambda: published.failures > 0, lambda: redis_client.config_set("save", "")):
+            published.publish([batch(2)])
         assert published.failures > 0
     assert frames(redis_client) == [trade(1), trade(2)]
 

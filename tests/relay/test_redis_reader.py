@@ -20,6 +20,7 @@ from relay_entries import (
     STREAMS,
     batch,
     book,
+    once,
     publisher,
     read_all,
     read_to,
@@ -84,12 +85,12 @@ def test_a_reader_that_waits_hears_at_once(server: RedisProcess, published: Redi
 def test_a_reader_that_waits_keeps_its_streams(
     server: RedisProcess, published: RedisPublisher, redis_client: Any
 ) -> None:
-    with reader(server.url, lease_seconds=2) as reading:
+    with reader(server.url, lease_seconds=4) as reading:
         with pytest.raises(TimeoutError):
             reading.recv(timeout=0.01)
         lease = redis_client.get(f"{KEY}:lease:group")
         with pytest.raises(TimeoutError):
-            reading.recv(timeout=3)
+            reading.recv(timeout=5)
         assert redis_client.get(f"{KEY}:lease:group") == lease
         assert redis_client.pttl(f"{KEY}:lease:group") > 0
 
@@ -121,7 +122,7 @@ def test_what_was_not_handled_comes_again(server: RedisProcess, published: Redis
 
 def test_readers_of_a_group_share_its_streams(server: RedisProcess, published: RedisPublisher) -> None:
     seen: dict[str, list[tuple[str, int]]] = {"one": [], "two": []}
-    with reader(server.url, lease_seconds=2) as one, reader(server.url, lease_seconds=2) as two:
+    with reader(server.url, lease_seconds=5) as one, reader(server.url, lease_seconds=5) as two:
         readers = {"one": one, "two": two}
         sequence, deadline = 0, time.monotonic() + PATIENCE_SECONDS
         while not all(seen.values()) or len(one.stats().streams) != 2 or len(two.stats().streams) != 2:
@@ -161,12 +162,19 @@ def test_one_that_came_back_after_it_was_taken_for_dead_changes_nothing(
         assert sequences(read_all(late, 2))[:1] == [1]
         with reader(server.url) as other:
             # `late` is not asked for anything meanwhile, as if its process stood still.
-            assert sequences(read_all(other, 10)) == list(range(1, 11))
+            assert_all_but_noted(read_to(other, 10))
         with pytest.raises(TimeoutError):  # though it had all ten, and handled two
             late.recv(timeout=0.1)
         assert [group["last-delivered-id"].partition(b"-")[2] for group in redis_client.xinfo_groups(KEY)] == [b"10"]
         published.publish([batch(11)])
         assert set(sequences(read_all(late, 1))) == {11}
+
+
+def assert_all_but_noted(items: list[Any]) -> None:
+    """Up to the tenth, from the first, or from the second where the one before was slow, and noted what it handled."""
+    numbers = sequences(items)
+    assert numbers[0] <= 2
+    assert numbers == list(range(numbers[0], 11))
 
 
 def test_one_that_is_slow_and_alone_gets_on(server: RedisProcess, published: RedisPublisher) -> None:
@@ -184,7 +192,7 @@ def test_what_another_reader_read_meanwhile_is_no_gap(server: RedisProcess, publ
     with reader(server.url, lease_seconds=SHORT_LEASE_SECONDS) as late:
         read_all(late, 2)
         with reader(server.url) as other:
-            assert sequences(read_to(other, 10)) == list(range(1, 11))
+            assert_all_but_noted(read_to(other, 10))
             published.publish([Batch(shard_of(BTC, STREAMS), "relay.1", books[10:11])])
             assert sequences(read_to(other, 11)) == [11]
         published.publish([Batch(shard_of(BTC, STREAMS), "relay.1", books[11:])])
@@ -294,10 +302,8 @@ def test_a_server_that_is_killed_is_waited_for(server: RedisProcess, published: 
     with reader(server.url) as reading:
         assert sequences(read_all(reading, 3)) == [1, 2, 3]
         server.kill()
-        restart = threading.Timer(1.0, come_back)
-        restart.start()
-        seen = sequences(read_to(reading, 5))
-        restart.join()
+        with once(lambda: reading.stats().failures > 0, come_back):
+            seen = sequences(read_to(reading, 5))
         assert list(dict.fromkeys(seen))[-2:] == [4, 5]
         assert reading.stats().failures > 0
 

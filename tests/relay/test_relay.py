@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 from redis_servers import RedisProcess
-from relay_entries import BTC, trade
+from relay_entries import BTC, PATIENCE_SECONDS, trade, wait_until
 
 from coinapi_ws import (
     Book,
@@ -38,7 +37,6 @@ from coinapi_ws.simulator import Simulator
 
 ETH: Final = "KRAKEN_SPOT_ETH_USD"
 WANTED: Final = Subscription(["trade", "quote", "book"], symbol_ids=[f"{BTC}$", f"{ETH}$"])
-PATIENCE_SECONDS: Final = 30.0
 
 
 class Shelf:
@@ -309,10 +307,3 @@ def test_closing_while_redis_is_away_tells_what_is_not_there(
         assert relay.stats().unpublished > 0
         assert client.stats().delivered == relay.stats().published
     assert "messages unpublished: closed while Redis was away" in caplog.text
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

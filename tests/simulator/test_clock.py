@@ -85,7 +85,7 @@ def test_a_long_advance_waits_for_the_answer_to_its_pings(clock: VirtualClock, d
 
 @pytest.fixture
 def long_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that would wait for a Pong so long that a test can tell whether it did."""
+    """A clock that waits for a Pong longer than a machine is ever busy, and so long that a test can tell."""
     monkeypatch.setattr("coinapi_ws.simulator.engine._PONG_PATIENCE_SECONDS", 60.0)
 
 
@@ -108,6 +108,7 @@ def advance_an_hour(simulator: Simulator, clock: VirtualClock) -> None:
     assert simulator.closes_received == []
 
 
+@pytest.mark.usefixtures("long_patience")
 def test_websockets_answers_in_its_thread_while_the_clock_goes_on(
     simulator: Simulator, clock: VirtualClock, dial: Dial
 ) -> None:
@@ -117,6 +118,7 @@ def test_websockets_answers_in_its_thread_while_the_clock_goes_on(
     assert simulator.pongs_received == 60
 
 
+@pytest.mark.usefixtures("long_patience")
 def test_websocket_client_in_a_reader_thread_answers_while_the_clock_goes_on(
     simulator: Simulator, clock: VirtualClock
 ) -> None:
@@ -133,6 +135,7 @@ def test_websocket_client_in_a_reader_thread_answers_while_the_clock_goes_on(
         reader.join(10)
 
 
+@pytest.mark.usefixtures("long_patience")
 def test_our_client_in_a_reader_thread_answers_while_the_clock_goes_on(clock: VirtualClock, canary_key: str) -> None:
     is_open = threading.Event()
 
@@ -157,6 +160,7 @@ def test_our_client_in_a_reader_thread_answers_while_the_clock_goes_on(clock: Vi
     assert (end.initiator, end.code, end.clean) == ("server", 1000, True)
 
 
+@pytest.mark.usefixtures("long_patience")
 def test_a_far_jump_asks_for_one_pong_before_it(simulator: Simulator, clock: VirtualClock, dial: Dial) -> None:
     dial(simulator.url)
     clock.advance(60)

@@ -174,10 +174,8 @@ def test_a_loop_of_which_all_is_lost_keeps_nobody_waiting_in_virtual_time(clock:
         simulator.faults.lose(1.0)
         client.hello("trade")
         within_patience(simulator.settle)
-        client.socket.settimeout(2)
         assert client.ping() == []
         with RawClient(simulator.port) as other:
-            other.socket.settimeout(2)
             other.upgrade()
         within_patience(simulator.faults.clear)
         within_patience(lambda: clock.advance(1))
@@ -190,7 +188,6 @@ def test_a_time_line_ends_the_loss_of_a_whole_loop(clock: VirtualClock, record: 
     with simulator, RawClient(simulator.port).upgrade() as client:
         client.hello("trade")
         within_patience(simulator.settle)
-        client.socket.settimeout(2)
         within_patience(lambda: clock.advance(2))
         assert len(trades(client, 100)) == 100
 
