@@ -37,10 +37,7 @@ class Scope:
     def __init__(self, *subscriptions: Subscription) -> None:
         for subscription in subscriptions:
             if not isinstance(subscription, Subscription):
-                raise ConfigurationError(
-                    f"a scope is made of Subscription objects, not {type(subscription).__name__}; "
-                    'write Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"])'
-                )
+                raise _no_subscription(subscription)
         self._members = tuple(dict.fromkeys(subscriptions))
 
     def add(self, *subscriptions: Subscription) -> Scope:
@@ -196,6 +193,20 @@ class Scope:
     def __repr__(self) -> str:
         # Half made, where a traceback with its locals shows it.
         return f"Scope({', '.join(map(repr, getattr(self, '_members', ())))})"
+
+
+def _no_subscription(value: object) -> ConfigurationError:
+    advice = 'write Subscription(["trade"], symbol_ids=["COINBASE_SPOT_BTC_USD$"])'
+    if isinstance(value, (Scope, list, tuple, set, frozenset)) and any(isinstance(one, Subscription) for one in value):
+        advice = "put a * before it, so that each is an argument of its own"
+    return ConfigurationError(f"a scope is made of Subscription objects, not {type(value).__name__}; {advice}")
+
+
+def check_scope(scope: object, endpoint: Endpoint) -> None:
+    """Raise ``ConfigurationError`` for what is no scope, and where the product behind an endpoint cannot serve it."""
+    if not isinstance(scope, Scope):
+        raise ConfigurationError(f"a Scope is what is wanted here, not {type(scope).__name__}; write Scope(...)")
+    scope.check_endpoint(endpoint)
 
 
 def read_scope(subscriptions: tuple[Subscription, ...]) -> Scope | ConfigurationError:

@@ -56,6 +56,12 @@ def test_a_member_is_a_subscription(wrong: Any) -> None:
         Scope(TRADES, wrong)
 
 
+@pytest.mark.parametrize("wrong", [Scope(TRADES), [TRADES], (TRADES, QUOTES)])
+def test_members_are_given_one_by_one(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"not (Scope|list|tuple); put a \* before it"):
+        Scope(wrong)
+
+
 def test_scopes_compare_as_sets() -> None:
     assert {Scope(*members) for members in permutations([TRADES, QUOTES, BOOKS])} == {Scope(TRADES, QUOTES, BOOKS)}
     assert Scope(TRADES) != Scope(QUOTES)

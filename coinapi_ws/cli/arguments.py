@@ -34,8 +34,7 @@ cannot be read are lines in text, and notes on stderr otherwise. Heartbeats are 
 
 _EXITS: Final = """\
 Exit codes: 0 done, also when the server or a recording ended the stream properly, or nobody reads the output any
-more; 1 the server refused, or the connection failed; 2 wrong usage; 130 Ctrl-C,
-143 SIGTERM. It does not reconnect."""
+more; 1 the server refused, or the connection failed; 2 wrong usage; 130 Ctrl-C, 143 SIGTERM. It does not reconnect."""
 
 _STREAM: Final = f"""\
 TYPE is one or more of:
@@ -76,8 +75,8 @@ Examples:
 
 _RECORDING_EXITS: Final = """\
 Exit codes: 0 done, also where nobody reads the output any more; 1 (inspect) a recording is not sound, of which all up
-to there is counted; 2 wrong usage, or (replay) a recording that is not sound; 130 Ctrl-C. A recording that was cut off
-is sound, and a note says where it ends."""
+to there is counted; 2 wrong usage, or (replay) a recording that is not sound; 130 Ctrl-C, 143 SIGTERM. A recording that
+was cut off is sound, and a note says where it ends."""
 
 _BOOK: Final = """\
 SYMBOL is one whole symbol id, such as COINBASE_SPOT_BTC_USD. With --endpoint ds:EXCHANGE the exchange's own name of it
@@ -123,7 +122,7 @@ Examples:
 
 _LISTED: Final = """\
 Exit codes: 0 done, also when nobody reads the output any more; 1 the server refused, or the answer did not come whole;
-2 wrong usage; 130 Ctrl-C. Nothing is tried again."""
+2 wrong usage; 130 Ctrl-C, 143 SIGTERM. Nothing is tried again."""
 
 _RELAY: Final = f"""\
 Frames go into Redis Streams as they came, for the readers of coinapi_ws.relay. Where Redis is away, they wait; where

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from ..auth import HiddenBuffer
 from ..endpoints import host_and_port
-from ..exceptions import CertificateError, ConnectError, ConnectTimeout, ProxyError
+from ..exceptions import CertificateError, ConfigurationError, ConnectError, ConnectTimeout, ProxyError
 from .failures import ConnectFailed
 from .socket_options import SocketOptions
 from .tls import Tls, reason_of
@@ -63,7 +63,10 @@ class Transport:
     ) -> None:
         self._host = host
         self._peer = host if tunnel is None else f"the proxy {tunnel.proxy}"
-        self._addresses = [Address(*address) for address in addresses]
+        try:
+            self._addresses = [Address(*address) for address in addresses]
+        except TypeError:
+            raise ConfigurationError("addresses, as resolve returns them, are pairs of family and sockaddr") from None
         self._ssl_context = ssl_context
         self._server_hostname = server_hostname or host
         self._deadline = deadline

@@ -20,7 +20,7 @@ from ..events import Cause, Connected, Disconnected, Event, Live, Undecodable
 from ..exceptions import CoinAPIError, RateLimited, UsageError
 from ..messages import ErrorMessage, Message, ReconnectNotice
 from ..options import Options
-from ..scope import Scope, ScopeFrame, frames_between, kept_by
+from ..scope import Scope, ScopeFrame, check_scope, frames_between, kept_by
 from . import endings
 from .deadlines import Deadlines
 from .frames import Frame, Frames, FrameType, Item
@@ -77,7 +77,7 @@ class Session:
     """
 
     def __init__(self, options: Options, scope: Scope, *, pacer: Pacer) -> None:
-        scope.check_endpoint(options.endpoint)
+        check_scope(scope, options.endpoint)
         self._options = options
         self._pacer = pacer
         self._jwt: Secret | None = None
@@ -198,7 +198,7 @@ class Session:
         """
         if self._state in (SessionState.CLOSING, SessionState.CLOSED):
             raise UsageError("the connection is closed; its scope cannot be changed")
-        scope.check_endpoint(self._options.endpoint)
+        check_scope(scope, self._options.endpoint)
         wire = self._options.wire
         anew = frames_between(Scope(), scope, wire=wire)
         frames = frames_between(self._scope, scope, wire=wire) if self._hello_sent else anew

@@ -120,7 +120,7 @@ def test_nobody_listens(canary_key: str, listener: Listener, leaks: Leaks) -> No
 def test_nobody_answers(canary_key: str, listener: Listener, leaks: Leaks) -> None:
     url = f"ws://127.0.0.1:{listener.getsockname()[1]}/"
     with pytest.raises(ConnectTimeout, match="did not answer the upgrade in time") as caught:
-        connect(canary_key, TRADES, endpoint=url, open_timeout=0.05)
+        connect(canary_key, TRADES, endpoint=url, open_timeout=0.5)
     assert isinstance(caught.value, TimeoutError)
     assert not leaks(caught.value)
 
@@ -191,6 +191,14 @@ def test_a_key_may_cross_the_network_in_the_clear_if_asked(canary_key: str, list
 
     with pytest.raises(ConnectError, match=r"the name market\.example was not resolved"):
         connect(canary_key, TRADES, endpoint="ws://market.example/", allow_plaintext=True, resolve=resolve)
+
+
+@pytest.mark.parametrize("resolve", [socket.getaddrinfo, lambda host, port: None])
+def test_a_resolve_that_returns_something_else(listener: Listener, canary_key: str, resolve: Any, leaks: Leaks) -> None:
+    url = f"ws://127.0.0.1:{listener.getsockname()[1]}/"
+    with pytest.raises(ConfigurationError, match="as resolve returns them, are pairs of family and sockaddr") as caught:
+        connect(canary_key, TRADES, endpoint=url, resolve=resolve)
+    assert not leaks(caught.value)
 
 
 @pytest.mark.parametrize("more", [{"numbers": "int"}, {"wire": "morse"}, {"auth": "telepathy"}, {"open_timeout": 0}])

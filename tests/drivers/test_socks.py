@@ -137,7 +137,7 @@ def test_a_proxy_that_says_nothing(client_context: ssl.SSLContext, canary_key: s
     with listening() as silent:
         url = f"socks5h://coinapi:{canary_key}@127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ConnectTimeout, match="it did not answer in time") as caught:
-            through(url, canary_key, client_context, open_timeout=0.05)
+            through(url, canary_key, client_context, open_timeout=0.5)
     assert not leaks(caught.value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -155,6 +156,15 @@ def test_a_scope_that_the_endpoint_cannot_serve_is_refused(url: str, canary_key:
     scope = Scope(Subscription(["trade"], exchange_ids=["COINBASE"]))
     with pytest.raises(ConfigurationError):
         Session(options, scope, pacer=Pacer())
+
+
+def test_what_is_no_scope_is_refused(canary_key: str, converse: Converse) -> None:
+    member: Any = Subscription(["trade"], exchange_ids=["COINBASE"])
+    with pytest.raises(ConfigurationError, match=r"not Subscription; write Scope\("):
+        Conversation(canary_key, scope=member)
+    talk = converse()
+    with pytest.raises(ConfigurationError, match=r"not Subscription; write Scope\("):
+        talk.session.set_scope(member, talk.now)
 
 
 def test_an_empty_scope_is_refused(canary_key: str) -> None:
