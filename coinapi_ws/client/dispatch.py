@@ -61,7 +61,7 @@ class Dispatcher:
 
     def deliver(self, items: Sequence[Item | Undecoded]) -> None:
         """Call the callbacks for these items, in order."""
-        queue, callbacks_of, call = self._queue, self._registry.callbacks, self.call
+        queue, callbacks_of, call = self._queue, self._registry.callbacks, self._call
         for position, item in enumerate(items):
             if isinstance(item, Undecoded):
                 for piece in item:
@@ -78,11 +78,16 @@ class Dispatcher:
                     self.unhandled += 1
             for callback in callbacks:
                 call(callback, item)
+                if self._queue.is_discarding:
+                    break  # closed by this one, or meanwhile; what counts as delivered was so to one at least
 
     def call(self, callback: Callback, item: Item) -> None:
-        """Call one of them, also within another one; what it raises is told to whoever listens to that."""
-        if self._queue.is_discarding:
-            return  # closed by the one before
+        """Call one within another one, unless that has closed the client."""
+        if not self._queue.is_discarding:
+            self._call(callback, item)
+
+    def _call(self, callback: Callback, item: Item) -> None:
+        """Call one; what it raises is told to whoever listens to that."""
         caller, self.running = self.running, callback
         try:
             callback(item)

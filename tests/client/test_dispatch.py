@@ -139,6 +139,23 @@ def test_once_discarding_no_other_callback_starts(desk: Desk) -> None:
     assert desk.queue.undelivered == 2  # an event is none
 
 
+def test_what_counts_as_delivered_was_so_though_another_thread_closes_meanwhile(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callbacks_of = desk.registry.callbacks
+
+    def closed_meanwhile(item: Any) -> Any:
+        desk.queue.discard()
+        return callbacks_of(item)
+
+    monkeypatch.setattr(desk.registry, "callbacks", closed_meanwhile)
+    desk.on(Trade, "first")
+    desk.on(Trade, "second")
+    desk.deliver(trade(1), trade(2))
+    assert desk.called == [("first", trade(1))]
+    assert (desk.dispatcher.delivered, desk.queue.undelivered) == (1, 1)
+
+
 def test_after_a_failure_in_which_it_was_closed_nobody_is_told(desk: Desk) -> None:
     def close_and_fail(item: object) -> None:
         desk.queue.discard()
