@@ -16,7 +16,7 @@ from coinapi_ws.simulator import Simulator
 ROUNDS = int(os.environ.get("COINAPI_WS_CLOSE_ROUNDS", "8"))
 
 HEAD = """
-SOON = 5  # seconds: half of what close() takes where it is not told, on a machine that has other things to do
+SOON = 3  # seconds, of the ten that close() takes where it is not told, on a machine that has other things to do
 
 def our_threads():
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("coinapi-ws")]

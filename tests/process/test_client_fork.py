@@ -51,7 +51,7 @@ def assert_dead(client):
     fails(client.wait_live)
     begun = time.monotonic()
     assert client.close() is True
-    assert time.monotonic() - begun < 5  # of ten, were it to wait
+    assert time.monotonic() - begun < 3  # of ten, were it to wait
     assert client.stats().messages
     del client
 

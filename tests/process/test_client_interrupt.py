@@ -21,7 +21,7 @@ from coinapi_ws.simulator import Simulator, VirtualClock
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")
 
 #: What Python and a close handshake may take on a machine that has other things to do.
-SOON_SECONDS = 5.0
+SOON_SECONDS = 3.0
 
 TAIL = """
 try:

@@ -138,9 +138,18 @@ def test_wrong_options_are_refused(canary_key: str, leaks: Any) -> None:
         KafkaPublisher({}, streams=0)
 
 
-def test_what_was_given_up_is_not_sent_when_kafka_returns(brokers: str) -> None:
-    door = LosingProxy(int(brokers.rpartition(":")[2]))  # takes connections; carries nothing before it is entered
-    published = KafkaPublisher({"bootstrap.servers": f"127.0.0.1:{door.port}", "log_level": 0}, streams=STREAMS)
+@pytest.fixture
+def away(brokers: str) -> tuple[KafkaPublisher, LosingProxy]:
+    """A publisher whose Kafka is away: the proxy to it takes connections, and carries nothing before it is entered."""
+    door = LosingProxy(int(brokers.rpartition(":")[2]))
+    config = {"bootstrap.servers": f"127.0.0.1:{door.port}", "log_level": 0, "message.max.bytes": 1000}
+    return KafkaPublisher(config, streams=STREAMS), door
+
+
+def test_what_was_given_up_is_not_sent_when_kafka_returns(
+    brokers: str, away: tuple[KafkaPublisher, LosingProxy]
+) -> None:
+    published, door = away
     closing = threading.Timer(0.3, published.close)
     closing.start()
     with pytest.raises(RelayError, match="closed while Kafka was away; 2 entries"):
@@ -150,6 +159,38 @@ def test_what_was_given_up_is_not_sent_when_kafka_returns(brokers: str) -> None:
         assert unread(brokers) is None
         with pytest.raises(RelayError, match="closed while Kafka was away; 1 entries"):
             published.publish([batch(3)])
+
+
+def test_what_waits_beside_a_refused_entry_is_not_sent_once_closed(
+    brokers: str, away: tuple[KafkaPublisher, LosingProxy]
+) -> None:
+    published, door = away
+    with pytest.raises(RelayError, match="too large"):
+        published.publish([Batch(STREAM, "one.1", [Entry(1, trade(1)), Entry(2, "x" * 2000)])])
+    published.close()
+    with door:
+        assert unread(brokers) is None
+
+
+def test_what_close_met_on_its_way_to_the_queue_is_not_sent(
+    brokers: str, away: tuple[KafkaPublisher, LosingProxy]
+) -> None:
+    published, door = away
+    producer = published._producer
+
+    class ClosedMeanwhile:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(producer, name)
+
+        def produce(self, *arguments: Any, **options: Any) -> None:
+            published.close()
+            producer.produce(*arguments, **options)
+
+    published._producer = ClosedMeanwhile()
+    with pytest.raises(RelayError, match="closed while Kafka was away; 2 entries"):
+        published.publish([batch(1, 2)])
+    with door:
+        assert unread(brokers) is None
 
 
 def test_closing_ends_the_wait_for_a_broker_that_is_away() -> None:
