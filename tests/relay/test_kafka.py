@@ -138,18 +138,15 @@ def test_wrong_options_are_refused(canary_key: str, leaks: Any) -> None:
         KafkaPublisher({}, streams=0)
 
 
-@pytest.fixture
-def away(brokers: str) -> tuple[KafkaPublisher, LosingProxy]:
+def away_from(brokers: str) -> tuple[KafkaPublisher, LosingProxy]:
     """A publisher whose Kafka is away: the proxy to it takes connections, and carries nothing before it is entered."""
     door = LosingProxy(int(brokers.rpartition(":")[2]))
     config = {"bootstrap.servers": f"127.0.0.1:{door.port}", "log_level": 0, "message.max.bytes": 1000}
     return KafkaPublisher(config, streams=STREAMS), door
 
 
-def test_what_was_given_up_is_not_sent_when_kafka_returns(
-    brokers: str, away: tuple[KafkaPublisher, LosingProxy]
-) -> None:
-    published, door = away
+def test_what_was_given_up_is_not_sent_when_kafka_returns(brokers: str) -> None:
+    published, door = away_from(brokers)
     closing = threading.Timer(0.3, published.close)
     closing.start()
     with pytest.raises(RelayError, match="closed while Kafka was away; 2 entries"):
@@ -161,10 +158,8 @@ def test_what_was_given_up_is_not_sent_when_kafka_returns(
             published.publish([batch(3)])
 
 
-def test_what_waits_beside_a_refused_entry_is_not_sent_once_closed(
-    brokers: str, away: tuple[KafkaPublisher, LosingProxy]
-) -> None:
-    published, door = away
+def test_what_waits_beside_a_refused_entry_is_not_sent_once_closed(brokers: str) -> None:
+    published, door = away_from(brokers)
     with pytest.raises(RelayError, match="too large"):
         published.publish([Batch(STREAM, "one.1", [Entry(1, trade(1)), Entry(2, "x" * 2000)])])
     published.close()
@@ -172,10 +167,8 @@ def test_what_waits_beside_a_refused_entry_is_not_sent_once_closed(
         assert unread(brokers) is None
 
 
-def test_what_close_met_on_its_way_to_the_queue_is_not_sent(
-    brokers: str, away: tuple[KafkaPublisher, LosingProxy]
-) -> None:
-    published, door = away
+def test_what_close_met_on_its_way_to_the_queue_is_not_sent(brokers: str) -> None:
+    published, door = away_from(brokers)
     producer = published._producer
 
     class ClosedMeanwhile:
